@@ -1,0 +1,40 @@
+"""Linear mode connectivity: fork networks, span the layer cube between them, measure and predict barriers.
+
+Everything public is reachable as ``lmc.name`` after ``import lmclib as lmc``. Names are looked up on first use, so
+importing the package costs nothing and a chapter depends only on the rooms whose names it uses.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+# public name -> the room (module) that defines it, floor by floor from the bottom
+_ROOMS = {
+    "errors": ("LmcError",),
+    "data": ("Dataset", "Split", "load_data"),
+    "layers": ("Layer", "find_layers"),
+    "models": ("build_model",),
+    "store": ("Store",),
+    "training": ("Recipe",),
+    "forking": ("Family", "ForkSpec", "fork"),
+    "sweep": ("sweep",),
+    "cube": ("LayerCube",),
+    "barriers": ("barrier_curve", "barrier_evolution", "barrier_height", "barrier_kind"),
+    "geometry": ("distance", "sibling_angle", "solution_plane_cosine"),
+    "parameters": ("parameters",),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = sorted(_ROOM_OF)
+
+
+def __getattr__(name: str):
+    if name in _ROOM_OF:
+        return getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"lmclib has no {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return __all__
