@@ -1,0 +1,94 @@
+"""The layers of a network: which parameters belong together, in the order of the forward pass."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lmclib.errors import LmcError
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module that owns parameters, with its buffers: one axis of the layer cube.
+
+    Attributes:
+        name: the module's path; the root's own parameters are called `(root)`.
+        parameters: the state-dict keys of its parameters.
+        buffers: the state-dict keys of its floating-point buffers (a normalisation layer's running statistics).
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    buffers: tuple[str, ...]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All state-dict keys that move with this layer."""
+        return self.parameters + self.buffers
+
+
+def find_layers(model: nn.Module, x: Tensor) -> tuple[Layer, ...]:
+    """Find the layers of a network in the order in which a forward pass reaches them.
+
+    A layer is a module that owns parameters: weight with its bias, a normalisation layer's buffers with its parameters
+    (both papers' sense). A shared (tied) parameter belongs to the first module that the pass reaches and is counted
+    once. A module that the pass never calls by itself comes right after its nearest ancestor that is called.
+
+    Args:
+        model: any module.
+        x: a batch to send through it; two examples are enough.
+
+    Raises:
+        LmcError: the model has no parameters.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> [(layer.name, layer.parameters) for layer in find_layers(net, torch.zeros(2, 2))]
+        [('0', ('0.weight', '0.bias')), ('2', ('2.weight', '2.bias'))]
+    """
+    seen: set[int] = set()
+    layers = []
+    state = set(model.state_dict())
+    modules = dict(model.named_modules())
+    for name in _forward_order(model, x):
+        module, prefix = modules[name], f"{name}." if name else ""
+        parameters = []
+        for key, parameter in module.named_parameters(recurse=False):
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                parameters.append(prefix + key)
+        buffers = tuple(
+            prefix + key
+            for key, buffer in module.named_buffers(recurse=False)
+            if buffer.is_floating_point() and prefix + key in state
+        )
+        if parameters:
+            layers.append(Layer(name or "(root)", tuple(parameters), buffers))
+    if not layers:
+        raise LmcError(f"model: {type(model).__name__} has no parameters, so there is nothing to interpolate")
+    return tuple(layers)
+
+
+def _forward_order(model: nn.Module, x: Tensor) -> list[str]:
+    """Every module's path, sorted by the first call of it or of its nearest called ancestor."""
+    first: dict[str, int] = {}
+    hooks = [
+        module.register_forward_pre_hook(lambda *_, name=name: first.setdefault(name, len(first)))
+        for name, module in model.named_modules()
+    ]
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(x)
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+
+    def called(name: str) -> int:
+        while name and name not in first:
+            name = name.rpartition(".")[0]
+        return first[name]
+
+    return sorted((name for name, _ in model.named_modules()), key=called)
