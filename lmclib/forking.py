@@ -196,7 +196,7 @@ class _Nursery:
             for sibling in range(family.spec.siblings)
             if not self._wanted(step) <= self.store.states(family.child_address(step, sibling))
         }
-        self.missing_steps = 0
+        self.missing_steps = sum(family.checkpoint_steps(step)[-1] - step for step, _ in self.missing)
         self.saved_at: dict[str, float] = {}
 
     def _wanted(self, fork_step: int) -> set[str]:
@@ -211,9 +211,6 @@ class _Nursery:
         lacking = forks - have
         if lacking:
             runs.append(self._parent(lacking, have))
-            self.missing_steps += sum(
-                family.checkpoint_steps(step)[-1] - step for step, _ in self.missing if step in lacking
-            )
         if 0 in lacking:  # the parent's start is a fork point that no step leads to
             zero = {key: torch.zeros_like(value) for key, value in family.model.named_parameters()}
             runs = [*self.on_checkpoint(self._at_zero(), family.model.state_dict(), zero), *runs]
@@ -250,6 +247,7 @@ class _Nursery:
             at = family.child_address(fork_step, sibling)
             if (resume := self.store.load_state(at, "resume")) is not None:
                 run.step = int(resume.pop("step"))
+                self.missing_steps -= run.step - fork_step
                 run.state, run.momentum = _split(resume)
             runs.append(run)
         return runs

@@ -1,0 +1,170 @@
+"""Barriers: how much worse the models on the segment are than the straight line between its ends."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from lmclib.cube import LayerCube
+from lmclib.errors import LmcError
+from lmclib.forking import Family
+
+KINDS = ("none", "bump", "ridge", "wide ridge")
+
+
+def barrier_curve(cube: LayerCube, alphas: int | Sequence[float] = 25) -> pd.DataFrame:
+    r"""The barrier curve $B(\alpha) = \varphi(\alpha 1) - [(1 - \alpha)\varphi(0) + \alpha\varphi(1)]$.
+
+    Args:
+        cube: the layer cube between two models.
+        alphas: how many evenly spaced points from 0 to 1, or the points themselves.
+
+    Returns:
+        One row a point: `alpha`, `loss`, `error`, `loss_barrier`, `error_barrier`.
+
+    Raises:
+        LmcError: fewer than two points, or points outside [0, 1].
+
+    Source:
+        Landscaping Linear Mode Connectivity, section 3.
+
+    Example:
+        >>> net, x = torch.nn.Linear(1, 1, bias=False), torch.ones(1, 1)
+        >>> ends = ({"weight": torch.tensor([[w]])} for w in (-1.0, 1.0))
+        >>> cube = LayerCube(net, *ends, (x, torch.zeros(1, 1)), loss="squared")
+        >>> barrier_curve(cube, 3).loss_barrier.tolist()  # w^2 is convex: -4 alpha (1 - alpha)
+        [0.0, -1.0, 0.0]
+    """
+    grid = _grid(alphas)
+    # the ends are always needed as the chord's
+    values = cube(torch.tensor([0.0, 1.0, *grid], dtype=torch.float64)[:, None].repeat(1, len(cube.layers)))
+    table = pd.DataFrame({"alpha": grid})
+    for name, value in zip(("loss", "error"), values, strict=True):
+        start, end, *inner = value.tolist()
+        table[name] = inner
+        table[f"{name}_barrier"] = table[name] - ((1 - grid) * start + grid * end)
+    return table[["alpha", "loss", "error", "loss_barrier", "error_barrier"]]
+
+
+def barrier_height(curve: pd.DataFrame, of: str = "error") -> pd.Series:
+    r"""The barrier $\max_\alpha B(\alpha)$ and where it is: `barrier`, `alpha`.
+
+    Example:
+        >>> curve = pd.DataFrame({"alpha": [0, 0.5, 1], "error_barrier": [0, 0.25, 0]})
+        >>> barrier_height(curve).tolist()
+        [0.25, 0.5]
+    """
+    top = curve.loc[curve[f"{of}_barrier"].idxmax()]
+    return pd.Series({"barrier": top[f"{of}_barrier"], "alpha": top["alpha"]})
+
+
+def barrier_kind(curve: pd.DataFrame, none_below: float = 0.02, bump_below: float = 0.1, wide_from: float = 0.5) -> str:
+    r"""The kind of an error barrier: none, bump, ridge or wide ridge.
+
+    By height $h = \max_\alpha B(\alpha)$: none below `none_below` (the 2 % of Frankle et al. 2020), a bump below
+    `bump_below`, a ridge from there on. A ridge is wide where more than `wide_from` of the segment lies above ¾ of
+    its height; a parabola, which is what any second-order theory predicts, has exactly half of it there.
+
+    Args:
+        curve: a barrier curve with an evenly spaced grid.
+        none_below: an error, as a fraction.
+        bump_below: an error, as a fraction.
+        wide_from: a fraction of the segment.
+
+    Source:
+        Our rule for the kinds that Landscaping Linear Mode Connectivity, figure 7, tells apart by eye.
+
+    Example:
+        >>> grid = np.linspace(0, 1, 25)
+        >>> barrier_kind(pd.DataFrame({"alpha": grid, "error_barrier": 0.4 * 4 * grid * (1 - grid)}))
+        'ridge'
+    """
+    barrier = curve["error_barrier"].to_numpy()
+    height = barrier.max()
+    if height < none_below:
+        return "none"
+    if height < bump_below:
+        return "bump"
+    # the width by linear interpolation between grid points
+    fine = np.linspace(0, 1, 1001)
+    share = (np.interp(fine, curve["alpha"], barrier) > 0.75 * height).mean()
+    return "wide ridge" if share > wide_from + 0.02 else "ridge"
+
+
+def barrier_evolution(
+    families: Iterable[Family],
+    alphas: int | Sequence[float] = 25,
+    epochs: Sequence[int] | None = None,
+    pairs: Sequence[tuple[int, int]] | None = None,
+    split: str = "train",
+    norm_stats: str = "interpolate",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The barrier curves between siblings at every fork over the children's epochs; remembered in the store.
+
+    Args:
+        families: forking experiments, one a seed.
+        alphas: as in `barrier_curve`.
+        epochs: which of the stored epochs; all by default, `(-1,)` for the last.
+        pairs: which pairs of siblings; all by default.
+        split: `train` or `test`.
+        norm_stats: `interpolate` or `recompute`.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The rows of `barrier_curve` with `seed`, `fork_epoch`, `epoch` (the parent's clock), `child_epoch`, `pair`,
+        `split` and `norm_stats`.
+
+    Source:
+        Landscaping Linear Mode Connectivity, figures 1 and 8 to 12.
+    """
+    grid = _grid(alphas)
+    jobs = [
+        (family, fork_epoch, epoch, pair)
+        for family in families
+        for fork_epoch in family.fork_epochs
+        for epoch in _chosen(family.epochs(fork_epoch), epochs)
+        for pair in (pairs or family.pairs)
+    ]
+    parts = []
+    for family, fork_epoch, epoch, pair in tqdm(
+        jobs, desc=f"barriers ({split}, {norm_stats})", unit="curve", disable=not progress
+    ):
+        step = round(fork_epoch * family.epoch_steps)
+        description = {
+            "kind": "barrier_curve",
+            "children": [family.child_address(step, sibling) for sibling in pair],
+            "epoch": epoch,
+            "alphas": grid.tolist(),
+            "split": split,
+            "norm_stats": norm_stats,
+        }
+        curve = family.store.table(
+            description, lambda f=family, at=(fork_epoch, epoch, split, pair, norm_stats): barrier_curve(f.cube(*at), grid)
+        )
+        labels = {
+            "seed": family.spec.seed,
+            "fork_epoch": fork_epoch,
+            "epoch": epoch,
+            "child_epoch": epoch - fork_epoch,
+            "pair": f"{pair[0] + 1}–{pair[1] + 1}",
+            "split": split,
+            "norm_stats": norm_stats,
+        }
+        parts.append(curve.assign(**labels))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _chosen(stored: list[int], epochs: Sequence[int] | None) -> list[int]:
+    if epochs is None:
+        return stored
+    return sorted({stored[-1] if epoch == -1 else epoch for epoch in epochs if epoch == -1 or epoch in stored})
+
+
+def _grid(alphas: int | Sequence[float]) -> np.ndarray:
+    grid = np.linspace(0, 1, alphas) if isinstance(alphas, int) else np.asarray(alphas, dtype=float)
+    if grid.ndim != 1 or len(grid) < 1 or grid.min() < 0 or grid.max() > 1:
+        raise LmcError(f"alphas={alphas!r}: must be at least one number in [0, 1], or how many evenly spaced ones")
+    return grid

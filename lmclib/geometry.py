@@ -1,0 +1,68 @@
+"""Where siblings lie: distances, angles and the planes they span. Weights and biases count, running statistics do not."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+State = Mapping[str, Tensor]
+
+
+def flatten(state: State) -> Tensor:
+    """All parameters of a state dict as one float64 vector (p,); normalisation statistics are left out."""
+    kept = [value for key, value in state.items() if key.rpartition(".")[2] not in STATISTICS]
+    return torch.cat([value.detach().double().flatten() for value in kept if value.is_floating_point()])
+
+
+def distance(t1: State, t2: State) -> float:
+    r"""The Euclidean distance $\lVert\theta_2 - \theta_1\rVert$.
+
+    Example:
+        >>> distance({"w": torch.tensor([0.0, 3.0])}, {"w": torch.tensor([4.0, 0.0])})
+        5.0
+    """
+    return float((flatten(t2) - flatten(t1)).norm())
+
+
+def sibling_angle(t1: State, t2: State, base: State | None = None) -> float:
+    r"""The angle at `base` between siblings, $\arccos\frac{\langle\theta_1 - b, \theta_2 - b\rangle}
+    {\lVert\theta_1 - b\rVert \lVert\theta_2 - b\rVert}$, in degrees.
+
+    Args:
+        t1: a state dict.
+        t2: another one.
+        base: the state dict of the base point, the fork for instance; None is the origin.
+
+    Source:
+        Landscaping Linear Mode Connectivity, figure 2a.
+
+    Example:
+        >>> round(sibling_angle({"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([1.0, 1.0])}), 6)
+        45.0
+    """
+    u, v = flatten(t1), flatten(t2)
+    if base is not None:
+        u, v = u - flatten(base), v - flatten(base)
+    return float(torch.rad2deg(torch.arccos(_cosine(u, v))))
+
+
+def solution_plane_cosine(trajectory1: Sequence[State], trajectory2: Sequence[State]) -> list[float]:
+    r"""The cosine of $\theta_1^t - \theta_2^t$ with the final difference $\theta_1^T - \theta_2^T$, for each stored $t$.
+
+    One from when on the siblings keep the plane in which they end.
+
+    Source:
+        Landscaping Linear Mode Connectivity, figure 2b.
+
+    Example:
+        >>> still, moving = {"w": torch.zeros(2)}, [{"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 2.0])}]
+        >>> solution_plane_cosine([still, still], moving)
+        [0.0, 1.0]
+    """
+    differences = [flatten(t1) - flatten(t2) for t1, t2 in zip(trajectory1, trajectory2, strict=True)]
+    return [float(_cosine(difference, differences[-1])) for difference in differences]
+
+
+def _cosine(u: Tensor, v: Tensor) -> Tensor:
+    return (u @ v / (u.norm() * v.norm()).clamp_min(1e-300)).clamp(-1, 1)

@@ -1,0 +1,148 @@
+"""The cube and barriers against plain loops and closed forms."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models import resnet18
+
+import lmclib as lmc
+from lmclib.errors import LmcError
+from lmclib.models import build_model
+from lmclib.stack import Stack
+
+
+def random_states(model: nn.Module, n: int = 2) -> list[dict]:
+    """State dicts of one architecture with different weights and plausible statistics, float64."""
+    states = []
+    for seed in range(n):
+        g = torch.Generator().manual_seed(seed)
+        state = {}
+        for key, value in model.state_dict().items():
+            noise = torch.randn(value.shape, generator=g, dtype=torch.float64)
+            if not value.is_floating_point():
+                state[key] = value.clone()
+            elif key.endswith("running_var"):
+                state[key] = 1 + 0.3 * noise.abs()
+            else:
+                state[key] = value.double() + 0.05 * noise
+        states.append(state)
+    return states
+
+
+def plain_loop(model: nn.Module, t1: dict, t2: dict, layers: tuple, points: torch.Tensor, x, y) -> tuple[list, list]:
+    """Load each interpolated state dict, evaluate: the definition, one point at a time."""
+    model = model.double().eval()
+    owner = {key: i for i, name in enumerate(layers) for key in t1 if key.rpartition(".")[0] == name}
+    losses, errors = [], []
+    for point in points:
+        state = {}
+        for key, value in t1.items():
+            moves = key in owner and value.is_floating_point()
+            state[key] = value + point[owner[key]] * (t2[key] - value) if moves else value
+        model.load_state_dict(state)
+        with torch.no_grad():
+            out = model(x)
+        losses.append(F.cross_entropy(out, y).item())
+        errors.append((out.argmax(1) != y).double().mean().item())
+    return losses, errors
+
+
+NETWORKS = {
+    "torchvision resnet18": lambda: resnet18(num_classes=10),
+    "resnet8": lambda: build_model("resnet8-w4", (3, 8, 8), 10),
+    "resnet8 with group norm": lambda: build_model("resnet8-w8-gn", (3, 8, 8), 10),
+    "mlp": lambda: build_model("mlp-7-6-gelu", (3, 8, 8), 10),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_cube_equals_the_plain_loop_in_float64(name):
+    model = NETWORKS[name]()
+    side = 32 if "18" in name else 8
+    g = torch.Generator().manual_seed(3)
+    x, y = torch.randn(12, 3, side, side, generator=g, dtype=torch.float64), torch.randint(10, (12,), generator=g)
+    t1, t2 = random_states(model)
+    cube = lmc.LayerCube(model, t1, t2, (x, y), batch_size=5)
+    points = torch.rand(11, len(cube.layers), generator=g, dtype=torch.float64)
+    points[0], points[1] = 0, 1
+    values = cube(points)
+    losses, errors = plain_loop(NETWORKS[name](), t1, t2, cube.layers, points, x, y)
+    assert values.loss.dtype == values.error.dtype == torch.float64
+    torch.testing.assert_close(values.loss, torch.tensor(losses, dtype=torch.float64), rtol=1e-10, atol=0)
+    torch.testing.assert_close(values.error, torch.tensor(errors, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+def test_recomputed_statistics_are_those_of_one_training_pass():
+    model = build_model("resnet8-w4", (1, 8, 8), 10)
+    g = torch.Generator().manual_seed(5)
+    x, y = torch.randn(40, 1, 8, 8, generator=g, dtype=torch.float64), torch.randint(10, (40,), generator=g)
+    t1, t2 = random_states(model)
+    cube = lmc.LayerCube(model, t1, t2, (x, y), norm_stats="recompute", batch_size=20)
+    reference = build_model("resnet8-w4", (1, 8, 8), 10).double()
+    reference.load_state_dict(cube.state(0.3))
+    for module in reference.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+    with torch.no_grad():
+        for part in x.split(20):
+            reference.train()(part)
+        expected = F.cross_entropy(reference.eval()(x), y)
+    torch.testing.assert_close(cube(0.3).loss, expected, rtol=1e-10, atol=0)
+    assert abs(cube(0.3).loss - lmc.LayerCube(model, t1, t2, (x, y))(0.3).loss) > 1e-3
+
+
+def test_shapes_and_ends():
+    model = build_model("mlp-5", (1, 8, 8), 10).double()
+    t1, t2 = random_states(model)
+    x, y = torch.randn(6, 1, 8, 8, dtype=torch.float64), torch.arange(6)
+    cube = lmc.LayerCube(model, t1, t2, [(x[:3], y[:3]), (x[3:], y[3:])])
+    assert cube.layers == ("body.0", "fc")
+    assert cube(0.0).loss.shape == cube(torch.zeros(2)).loss.shape == ()
+    assert cube(torch.zeros(3, 2)).error.shape == (3,)
+    for end, state in ((0, t1), (1, t2)):
+        assert all(torch.equal(cube.state(end)[key], state[key]) for key in state)
+
+
+def test_stacked_network_is_the_networks_side_by_side():
+    model = build_model("resnet8-w4", (1, 8, 8), 10)
+    stack = Stack(model, 3, torch.randn(4, 1, 8, 8))
+    assert stack.width == 3
+    other = build_model("mlp-5", (1, 8, 8), 10)
+    assert Stack(nn.Sequential(other, nn.Dropout(0.5)), 3, torch.randn(4, 1, 8, 8)).width == 1
+
+
+def test_a_seat_does_not_depend_on_the_others():
+    model, x = build_model("resnet8-w4", (1, 8, 8), 10), torch.randn(16, 8, 1, 8, 8)
+    stack = Stack(model, 8, x[:, 0]).train()
+    states = [build_model("resnet8-w4", (1, 8, 8), 10, seed).state_dict() for seed in range(8)]
+    outs = []
+    for order in (range(8), [3, 1, 2, 0, 4, 5, 6, 7]):
+        for seat, k in enumerate(order):
+            stack.load(seat, states[k])
+        outs.append(stack(x[:, list(order)])[:, list(order).index(3)])
+    assert torch.equal(*outs)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s: s | {"fc.weight": torch.zeros(9, 5)}, r"'fc.weight': \(9, 5\) where the model has \(10, 5\)"),
+        (lambda s: {k: v for k, v in s.items() if k != "fc.bias"}, "'fc.bias': absent"),
+        (lambda s: s | {"fc.bias": torch.full((10,), torch.nan)}, "'fc.bias' holds NaN"),
+    ],
+)
+def test_bad_state_dicts_are_named(change, said):
+    model = build_model("mlp-5", (1, 8, 8), 10)
+    state = model.state_dict()
+    with pytest.raises(LmcError, match=said):
+        lmc.LayerCube(model, state, change(state), (torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.long)))
+
+
+def test_a_vector_of_the_wrong_length_is_named():
+    model = build_model("mlp-5", (1, 8, 8), 10)
+    state = model.state_dict()
+    cube = lmc.LayerCube(model, state, state, (torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.long)))
+    with pytest.raises(LmcError, match=r"a: has shape \(3,\)"):
+        cube(torch.zeros(3))
