@@ -142,7 +142,8 @@ def barrier_evolution(
             "norm_stats": norm_stats,
         }
         curve = family.store.table(
-            description, lambda f=family, at=(fork_epoch, epoch, split, pair, norm_stats): barrier_curve(f.cube(*at), grid)
+            description,
+            lambda f=family, at=(fork_epoch, epoch, split, pair, norm_stats): barrier_curve(f.cube(*at), grid),
         )
         labels = {
             "seed": family.spec.seed,

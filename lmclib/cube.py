@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmclib.errors import LmcError
-from lmclib.layers import Layer, find_layers
+from lmclib.layers import find_layers
 from lmclib.stack import Stack
 from lmclib.training import SEATS, SMALL
 
@@ -122,7 +122,9 @@ class LayerCube:
         points = points[None] if points.dim() == 1 else points
         if points.dim() != 2 or points.shape[1] != n_layers:
             shape = tuple(torch.as_tensor(a).shape)
-            raise LmcError(f"a: has shape {shape}; must be a number, ({n_layers},) or (n, {n_layers}), one entry a layer")
+            raise LmcError(
+                f"a: has shape {shape}; must be a number, ({n_layers},) or (n, {n_layers}), one entry a layer"
+            )
         return points
 
     def _evaluate(self, points: Tensor) -> tuple[Tensor, Tensor]:

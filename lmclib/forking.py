@@ -121,7 +121,9 @@ class Family:
         epochs, start = self.spec.recipe.epochs, fork_step if self.spec.recipe.schedule_after_fork == "reset" else 0
         stop = ceil(start / self.epoch_steps) + epochs
         wanted = self.spec.checkpoint_epochs or range(0, stop, ceil(epochs / 20))
-        return sorted({e * self.epoch_steps for e in wanted if fork_step < e * self.epoch_steps} | {stop * self.epoch_steps})
+        return sorted(
+            {e * self.epoch_steps for e in wanted if fork_step < e * self.epoch_steps} | {stop * self.epoch_steps}
+        )
 
     def _fork_step(self, fork_epoch: float) -> int:
         step = round(fork_epoch * self.epoch_steps)
@@ -133,7 +135,9 @@ class Family:
     def _load(self, at: str, name: str) -> dict[str, Tensor]:
         state = self.store.load_state(at, name)
         if state is None:
-            raise LmcError(f"store={str(self.store.root)!r}: checkpoint {name} of run {at} is gone; fork the spec again")
+            raise LmcError(
+                f"store={str(self.store.root)!r}: checkpoint {name} of run {at} is gone; fork the spec again"
+            )
         return state
 
 
@@ -261,7 +265,9 @@ class _Nursery:
             return self._children(run.step)
         fork_step, sibling = run.stream[2:]
         at = self.family.child_address(fork_step, sibling)
-        self.store.describe(at, {"kind": "child", "fork_step": fork_step, "sibling": sibling, **self.family.description})
+        self.store.describe(
+            at, {"kind": "child", "fork_step": fork_step, "sibling": sibling, **self.family.description}
+        )
         self.store.save_state(at, _name(run.step), state)
         if run.step == run.stop:
             self.store.drop_state(at, "resume")

@@ -73,9 +73,13 @@ def find_layers(model: nn.Module, x: Tensor) -> tuple[Layer, ...]:
 def _forward_order(model: nn.Module, x: Tensor) -> list[str]:
     """Every module's path, sorted by the first call of it or of its nearest called ancestor."""
     first: dict[str, int] = {}
+
+    def note(name: str) -> None:
+        first.setdefault(name, len(first))
+
+    # a hook's return value would replace the input, and `note` returns None
     hooks = [
-        module.register_forward_pre_hook(lambda *_, name=name: first.setdefault(name, len(first)))
-        for name, module in model.named_modules()
+        module.register_forward_pre_hook(lambda *_, name=name: note(name)) for name, module in model.named_modules()
     ]
     was_training = model.training
     try:

@@ -142,7 +142,7 @@ class MLP(nn.Module):
 
 
 def resnet18(shape: tuple[int, int, int], n_classes: int, norm: str = "bn") -> nn.Module:
-    """torchvision's ResNet-18 with the CIFAR stem: a 3×3 convolution of stride 1 and no max-pool."""
+    """Torchvision's ResNet-18 with the CIFAR stem: a 3×3 convolution of stride 1 and no max-pool."""
     from torchvision.models import resnet18 as torchvision_resnet18
 
     model = torchvision_resnet18(num_classes=n_classes, norm_layer=partial(normalisation, norm))

@@ -1,0 +1,70 @@
+"""The look of all charts, and how they reach a page that has no network."""
+
+import hashlib
+import html
+import json
+import os
+
+import altair as alt
+
+# Okabe and Ito's colours, which stay apart for every kind of colour vision; always beside a dash or a shape
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+SIGNED = "purpleorange"  # diverging scheme for signed barriers, centred at zero by the chart
+ORDERED = "viridis"
+WIDTH = 560  # pixels; the page scales a chart down to the width of a phone
+STATIC = "LMC_STATIC"  # set while the book is built: charts are then HTML that the site's own scripts draw
+
+
+def enable() -> None:
+    """Turn on the theme, and the renderer for where we are: the site's own scripts, or a live notebook's widget."""
+    alt.theme.register("lmclib", enable=True)(_theme)
+    alt.renderers.register("lmclib", _to_html)
+    if os.environ.get(STATIC):
+        alt.renderers.enable("lmclib")
+    else:
+        alt.renderers.enable("jupyter", offline=True)
+
+
+def described(chart: alt.TopLevelMixin, title: str, description: str, subtitle: str | None = None) -> alt.TopLevelMixin:
+    """The chart with its answer as title and its alt text as description."""
+    heading = alt.TitleParams(title, subtitle=subtitle) if subtitle else title
+    return chart.properties(title=heading, description=description)
+
+
+def fork_colour(order: list[str], title: str = "fork epoch") -> alt.Color:
+    """The colour of forks: ordered from dark (early) to light (late)."""
+    return alt.Color("fork:O", sort=order, title=title, scale=alt.Scale(scheme="viridis", domain=order))
+
+
+@alt.theme.register("lmclib", enable=False)
+def _theme() -> alt.theme.ThemeConfig:
+    font = "system-ui, sans-serif"
+    text = {"labelFontSize": 12, "titleFontSize": 13, "labelFont": font, "titleFont": font}
+    return {
+        "config": {
+            "background": "white",  # a light card on the dark theme, too
+            "font": font,
+            "view": {"continuousWidth": WIDTH, "continuousHeight": 260, "stroke": None},
+            "axis": {**text, "titleFontWeight": "normal", "gridColor": "#eee", "domainColor": "#888"},
+            "legend": {**text, "orient": "bottom", "columns": 4, "titleFontWeight": "normal"},
+            "header": text,
+            "title": {"fontSize": 15, "anchor": "start", "subtitleColor": "#555", "offset": 10, "subtitleFontSize": 12},
+            "range": {"category": list(OKABE_ITO)},
+            "line": {"strokeWidth": 2},
+            "point": {"size": 50, "filled": True},
+        }
+    }
+
+
+def _to_html(spec: dict, **_: object) -> dict[str, str]:
+    """A container whose id is a hash of the chart, and the call that draws it."""
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+    name = f"chart-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    label = html.escape(spec.get("description", ""), quote=True)
+    safe = text.replace("</", "<\\/")  # a closing tag inside data must not end the script
+    options = '{"actions":false,"renderer":"svg"}'
+    return {
+        "text/html": f'<div class="lmc-chart" id="{name}" role="img" aria-label="{label}"></div>'
+        f'<script>vegaEmbed("#{name}",{safe},{options}).catch(function(e){{console.error(e)}})</script>',
+        "text/plain": label or "chart",
+    }
