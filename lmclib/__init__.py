@@ -19,8 +19,9 @@ _ROOMS = {
     "forking": ("Family", "ForkSpec", "fork", "fork_all"),
     "cube": ("LayerCube",),
     "barriers": ("barrier_curve", "barrier_evolution", "barrier_height", "barrier_kind"),
-    "geometry": ("distance", "sibling_angle", "solution_plane_cosine"),
-    "parameters": ("parameters",),
+    "geometry": ("distance", "sibling_angle", "sibling_geometry", "solution_plane_cosine"),
+    "settings": ("parameters",),
+    "profiles": ("FORKING", "fork_specs"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

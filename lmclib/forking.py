@@ -1,7 +1,7 @@
 """Forking: one parent trained once, and siblings that leave it at the same point with data orders of their own."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import ceil
 from pathlib import Path
 
@@ -141,13 +141,16 @@ class Family:
         return state
 
 
-def fork(spec: ForkSpec, store: Store | str | Path | None = None, progress: bool = True) -> Family:
+Progress = bool | Callable[[int, int], None]  # a bar or none, or called with the steps done and the steps in all
+
+
+def fork(spec: ForkSpec, store: Store | str | Path | None = None, progress: Progress = True) -> Family:
     """Train what the store lacks of a forking experiment, and return the family.
 
     Args:
         spec: the experiment.
         store: where runs are remembered, `data/runs` by default.
-        progress: whether to show a progress bar with the time left.
+        progress: whether to show a progress bar with the time left; or a function of (steps done, steps in all).
 
     Raises:
         LmcError: a spec that cannot be run, said before any compute, or a loss that diverges.
@@ -155,7 +158,9 @@ def fork(spec: ForkSpec, store: Store | str | Path | None = None, progress: bool
     return fork_all([spec], store, progress)[0]
 
 
-def fork_all(specs: Sequence[ForkSpec], store: Store | str | Path | None = None, progress: bool = True) -> list[Family]:
+def fork_all(
+    specs: Sequence[ForkSpec], store: Store | str | Path | None = None, progress: Progress = True
+) -> list[Family]:
     """Fork several specs (seeds, say) together, in lock-step where they share model, data and recipe."""
     store = store if isinstance(store, Store) else Store(store or "data/runs")
     families = [Family(spec, store) for spec in specs]  # checks everything before any compute
@@ -167,7 +172,7 @@ def fork_all(specs: Sequence[ForkSpec], store: Store | str | Path | None = None,
     return families
 
 
-def _train_missing(families: list[Family], store: Store, progress: bool) -> None:
+def _train_missing(families: list[Family], store: Store, progress: Progress) -> None:
     kin = address({"kind": "lock", **{k: v for k, v in families[0].description.items() if k != "seed"}})
     with store.lock(kin):
         nurseries = [_Nursery(family) for family in families]
@@ -185,8 +190,17 @@ def _train_missing(families: list[Family], store: Store, progress: bool) -> None
         first = families[0]
         device = "cuda" if torch.cuda.is_available() else "cpu"
         label = f"train {first.spec.model} on {first.data.label}"
-        with tqdm(total=total, desc=label, unit="step", disable=not progress, mininterval=0.5) as bar:
-            train(first.model, first.data, first.spec.recipe, runs, on_checkpoint, bar.update, device)
+        with tqdm(total=total, desc=label, unit="step", disable=progress is not True, mininterval=0.5) as bar:
+            done = 0
+
+            def on_step(steps: int) -> None:
+                nonlocal done
+                done += steps
+                bar.update(steps)
+                if callable(progress):
+                    progress(done, total)
+
+            train(first.model, first.data, first.spec.recipe, runs, on_checkpoint, on_step, device)
 
 
 class _Nursery:

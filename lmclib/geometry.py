@@ -1,9 +1,12 @@
-"""Where siblings lie: distances, angles and the planes they span. Weights and biases count, running statistics do not."""
+"""Where siblings lie: distances, angles and planes of weights and biases; running statistics do not count."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+import pandas as pd
 import torch
 from torch import Tensor
+
+from lmclib.forking import Family
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 State = Mapping[str, Tensor]
@@ -48,7 +51,7 @@ def sibling_angle(t1: State, t2: State, base: State | None = None) -> float:
 
 
 def solution_plane_cosine(trajectory1: Sequence[State], trajectory2: Sequence[State]) -> list[float]:
-    r"""The cosine of $\theta_1^t - \theta_2^t$ with the final difference $\theta_1^T - \theta_2^T$, for each stored $t$.
+    r"""The cosine of $\theta_1^t - \theta_2^t$ with the final $\theta_1^T - \theta_2^T$, for each stored $t$.
 
     One from when on the siblings keep the plane in which they end.
 
@@ -62,6 +65,38 @@ def solution_plane_cosine(trajectory1: Sequence[State], trajectory2: Sequence[St
     """
     differences = [flatten(t1) - flatten(t2) for t1, t2 in zip(trajectory1, trajectory2, strict=True)]
     return [float(_cosine(difference, differences[-1])) for difference in differences]
+
+
+def sibling_geometry(families: Iterable[Family], pair: tuple[int, int] = (0, 1)) -> pd.DataFrame:
+    """Where two siblings lie, at every fork and stored epoch.
+
+    Returns:
+        One row a fork, seed and epoch: `seed`, `fork_epoch`, `epoch`, `child_epoch`, `distance`, `origin_angle` and
+        `fork_angle` (degrees), `plane_cosine`.
+
+    Source:
+        Landscaping Linear Mode Connectivity, figures 2, 4b, 13 and 14b.
+    """
+    rows = []
+    for family in families:
+        for fork_epoch in family.fork_epochs:
+            epochs, base = family.epochs(fork_epoch), family.parent(fork_epoch)
+            trajectories = [[family.child(fork_epoch, k, epoch) for epoch in epochs] for k in pair]
+            cosines = solution_plane_cosine(*trajectories)
+            for epoch, t1, t2, cosine in zip(epochs, *trajectories, cosines, strict=True):
+                rows.append(
+                    {
+                        "seed": family.spec.seed,
+                        "fork_epoch": fork_epoch,
+                        "epoch": epoch,
+                        "child_epoch": epoch - fork_epoch,
+                        "distance": distance(t1, t2),
+                        "origin_angle": sibling_angle(t1, t2),
+                        "fork_angle": sibling_angle(t1, t2, base),
+                        "plane_cosine": cosine,
+                    }
+                )
+    return pd.DataFrame(rows)
 
 
 def _cosine(u: Tensor, v: Tensor) -> Tensor:

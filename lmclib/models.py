@@ -1,4 +1,4 @@
-"""Networks by name: CIFAR-style ResNets, torchvision's ResNet-18 with the CIFAR stem, fully connected nets, your own."""
+"""Networks by name: CIFAR-style ResNets, torchvision's ResNet-18 with the CIFAR stem, MLPs, your own."""
 
 import re
 from collections.abc import Callable

@@ -140,7 +140,7 @@ class SeatedTraining:
     def __init__(self, model: nn.Module, data: Dataset, recipe: Recipe, on_checkpoint: OnCheckpoint, on_step: Callable):
         self.data, self.recipe, self.on_checkpoint, self.on_step = data, recipe, on_checkpoint, on_step
         self.epoch_steps = steps_per_epoch(data, recipe)
-        channels, height, width = data.shape
+        _, height, width = data.shape
         self.padded = F.pad(data.train.x, (data.shift,) * 4)
         seats = SEATS if height * width <= SMALL else 1
         probe = data.normalise(data.train.x[:4])
@@ -229,7 +229,7 @@ class SeatedTraining:
                 rate = self._lr(run)
                 raise LmcError(
                     f"lr={self.recipe.lr:g}: the loss of {run.name} is no longer finite at step {run.step} "
-                    f"(epoch {run.step / self.epoch_steps:.2f}, learning rate {rate:g}); earlier checkpoints stay; lower lr"
+                    f"(learning rate {rate:g}); earlier checkpoints stay; try a lower lr"
                 )
 
 

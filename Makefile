@@ -1,0 +1,40 @@
+PYTHON  ?= python3
+PROFILE ?= digits
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/.venv
+READY := .venv/.ready
+
+.PHONY: help book test lab bench lock clean
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+book: $(READY) ## run the chapters that changed and build the site (PROFILE=smoke, digits or paper)
+	@python -m lmclib build --profile $(PROFILE)
+
+test: $(READY) ## every test
+	@python -m pytest
+
+lab: $(READY) ## JupyterLab on the chapters
+	@jupyter lab --ServerApp.root_dir=$(CURDIR) book/preface.ipynb
+
+bench: $(READY) ## benchmarks: ratios measured in one run on this machine
+	@for script in benchmarks/*.py; do python $$script; done
+
+lock: .venv/.uv ## renew requirements.lock from pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header --no-emit-index-url \
+		--no-emit-find-links --upgrade pyproject.toml -o requirements.lock
+
+clean: ## remove what was built; trained networks in data/runs stay
+	rm -rf _build reports
+
+.venv/.uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "PYTHON=$(PYTHON): must be Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@touch $@
+
+# uv ignores pip's configuration, so that torch and torchvision always match
+$(READY): .venv/.uv requirements.lock pyproject.toml
+	@uv pip sync --quiet requirements.lock
+	@uv pip install --quiet --no-deps --editable .
+	@touch $@

@@ -1,0 +1,272 @@
+"""Figures of the forking experiment: ridges over time, barriers against the fork, kinds, geometry."""
+
+import altair as alt
+import pandas as pd
+
+from lmclib.barriers import barrier_height, barrier_kind
+from lmclib.charts import style
+
+STABLE = 0.02  # an error barrier below 2 % is none (Frankle et al. 2020)
+TREATMENTS = {"interpolate": "interpolated", "recompute": "recomputed"}
+ALPHA = alt.X("alpha:Q", title="α, from sibling 1 to sibling 2")
+
+
+def fork_label(fork_epoch: float) -> str:
+    """How a fork epoch is written on every axis and in every legend."""
+    return f"{fork_epoch:.2f}".rstrip("0").rstrip(".")
+
+
+def heights(evolution: pd.DataFrame, of: str) -> pd.DataFrame:
+    """The barrier of every curve: one row a seed, fork, epoch, pair, split and treatment."""
+    keys = ["seed", "fork_epoch", "epoch", "pair", "split", "norm_stats"]
+    return evolution.groupby(keys).apply(barrier_height, of=of).reset_index()
+
+
+def _labelled(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    labels = [fork_label(epoch) for epoch in sorted(table.fork_epoch.unique())]
+    return table.assign(fork=table.fork_epoch.map(fork_label)), labels
+
+
+def landing(evolution: pd.DataFrame) -> alt.Chart:
+    """Three small mountains: error over the segment, child epochs towards the reader, forks early, middle and late."""
+    forks = sorted(evolution.fork_epoch.unique())
+    chosen = [forks[0], forks[len(forks) // 2], forks[-1]]
+    table, _ = _labelled(evolution[evolution.fork_epoch.isin(chosen)])
+    last = table[table.epoch == table.epoch.max()]
+    tops = [barrier_height(last[last.fork_epoch == fork])["barrier"] for fork in chosen]
+    base = (
+        alt.Chart(table)
+        .mark_area(interpolate="monotone", fillOpacity=0.85, stroke="white", strokeWidth=1.2, clip=False)
+        .encode(
+            x=alt.X("alpha:Q", title=None, axis=None),
+            y=alt.Y("error:Q", title=None, axis=None, scale=alt.Scale(range=[26, -34])),
+            fill=alt.Fill("error_top:Q", legend=None, scale=alt.Scale(scheme=style.ORDERED)),
+            tooltip=[
+                alt.Tooltip("fork:N", title="forked at epoch"),
+                alt.Tooltip("epoch:Q", title="epoch"),
+                alt.Tooltip("alpha:Q", title="α"),
+                alt.Tooltip("error:Q", title="training error", format=".1%"),
+            ],
+        )
+        .transform_joinaggregate(error_top="max(error)", groupby=["fork", "epoch"])
+        .properties(width=165, height=26)
+    )
+    columns = [
+        base.transform_filter(alt.datum.fork == fork_label(fork))
+        .facet(row=alt.Row("epoch:O", header=alt.Header(labels=False, title=None)), spacing=0)
+        .properties(title=f"forked at epoch {fork_label(fork)}")
+        for fork in chosen
+    ]
+    title = f"Fork early: {tops[0]:.0%} of error between siblings. Fork late: {max(tops[-1], 0):.0%}"
+    words = (
+        f"Three ridge plots of training error on the segment between two siblings, child epochs from top to bottom. At the end "
+        f"the barrier is {tops[0]:.1%}, {tops[1]:.1%} and {tops[2]:.1%} for forks at epochs "
+        f"{', '.join(map(fork_label, chosen))}."
+    )
+    return style.described(alt.hconcat(*columns, spacing=14), title, words)
+
+
+def evolution(table: pd.DataFrame) -> alt.Chart:
+    """One fork's segment over the children's epochs as a map, and the curve at the chosen epoch below it."""
+    table, labels = _labelled(table)
+    table = table.assign(fork_index=table.fork.map(labels.index), treatment=table.norm_stats.map(TREATMENTS))[
+        ["fork", "fork_index", "epoch", "alpha", "treatment", "loss", "error", "loss_barrier", "error_barrier"]
+    ].round(5)
+    epochs = sorted(int(epoch) for epoch in table.epoch.unique())
+    last = table[(table.epoch == epochs[-1]) & (table.treatment == "interpolated")]
+    first, late = (last[last.fork == label].error_barrier.max() for label in (labels[0], labels[-1]))
+
+    fork = alt.param(
+        "fork", value=0, bind=alt.binding_range(min=0, max=len(labels) - 1, step=1, name="fork, early to late ")
+    )
+    step = epochs[1] - epochs[0] if len(epochs) > 1 else 1
+    epoch = alt.param(
+        "epoch",
+        value=epochs[-1],
+        bind=alt.binding_range(min=epochs[0], max=epochs[-1], step=step, name="child at epoch "),
+    )
+    measures = {"error": "error", "loss": "loss", "error barrier": "error_barrier", "loss barrier": "loss_barrier"}
+    measure = alt.param("measure", value="error", bind=alt.binding_radio(options=list(measures), name="show "))
+    treatment = alt.param(
+        "treatment",
+        value="interpolated",
+        bind=alt.binding_radio(options=list(TREATMENTS.values()), name="batch-norm statistics "),
+    )
+    shown = "".join(f"measure == '{name}' ? datum.{column} : " for name, column in measures.items()) + "0"
+    base = (
+        alt.Chart(table)
+        .transform_filter("datum.fork_index == fork && datum.treatment == treatment")
+        .transform_calculate(value=shown)
+    )
+    tooltip = [
+        alt.Tooltip("fork:N", title="forked at epoch"),
+        alt.Tooltip("epoch:Q", title="children at epoch"),
+        alt.Tooltip("alpha:Q", title="α", format=".2f"),
+        alt.Tooltip("error:Q", title="error", format=".1%"),
+        alt.Tooltip("loss:Q", title="loss, nats", format=".3f"),
+    ]
+    heat = base.mark_rect().encode(
+        x=alt.X("alpha:O", title=None, axis=None),
+        y=alt.Y("epoch:O", title="epoch, time flows down"),
+        color=alt.Color("value:Q", title="value", scale=alt.Scale(scheme=style.ORDERED)),
+        tooltip=tooltip,
+    )
+    mark = (
+        alt.Chart(pd.DataFrame({"epoch": epochs}))
+        .transform_filter("datum.epoch == epoch")
+        .mark_tick(color=style.OKABE_ITO[1], thickness=4, size=18, xOffset=-6)
+        .encode(x=alt.value(0), y="epoch:O")
+    )
+    text = (
+        alt.Chart(table)
+        .transform_filter("datum.fork_index == fork")
+        .transform_aggregate(groupby=["fork"])
+        .transform_calculate(label="'forked at epoch ' + datum.fork")
+        .mark_text(align="left", fontSize=14, fontWeight="bold", dy=-8)
+        .encode(text="label:N", x=alt.value(0), y=alt.value(0))
+    )
+    line = (
+        base.transform_filter("datum.epoch == epoch")
+        .mark_line(point=True, color=style.OKABE_ITO[1])
+        .encode(x=ALPHA, y=alt.Y("value:Q", title="value at the chosen epoch"), tooltip=tooltip)
+        .properties(width=460, height=170)
+    )
+    chart = alt.vconcat((heat + mark + text).properties(width=460, height=220), line).add_params(
+        fork, epoch, measure, treatment
+    )
+    title = f"Forked at {labels[0]}, siblings end {first:.0%} apart in the middle; at {labels[-1]}, {max(late, 0):.1%}"
+    words = (
+        f"Map of training error over alpha and child epoch for the chosen fork, and the curve at the chosen epoch. At the end, "
+        f"with interpolated statistics, the error barrier is {first:.1%} for the fork at epoch {labels[0]} and {late:.1%} at {labels[-1]}."
+    )
+    return style.described(chart, title, words)
+
+
+def against_fork(final: pd.DataFrame) -> alt.Chart:
+    """The barrier at the end of training against the fork epoch: every seed a point, their mean a line."""
+    rows = [heights(final, of).assign(measure=of) for of in ("error", "loss")]
+    table, labels = _labelled(pd.concat(rows))
+    table = table.assign(treatment=table.norm_stats.map(TREATMENTS))
+    error = table[(table.measure == "error") & (table.treatment == "interpolated") & (table.split == "train")]
+    means = error.groupby("fork_epoch").barrier.mean()
+    stable = [epoch for epoch in means.index if (means[means.index >= epoch] < STABLE).all()]
+    measure = alt.param(
+        "kind_of_barrier", value="error", bind=alt.binding_radio(options=["error", "loss"], name="barrier in ")
+    )
+    split = alt.param(
+        "which_split",
+        value="train",
+        bind=alt.binding_radio(options=sorted(table.split.unique(), reverse=True), name="data "),
+    )
+    base = alt.Chart(table[["fork", "seed", "treatment", "split", "measure", "barrier"]].round(6)).transform_filter(
+        "datum.measure == kind_of_barrier && datum.split == which_split"
+    )
+    colour = alt.Color("treatment:N", title="batch-norm statistics", scale=alt.Scale(range=list(style.OKABE_ITO[:2])))
+    x = alt.X("fork:O", sort=labels, title="fork epoch", axis=alt.Axis(labelAngle=0))
+    y = alt.Y("barrier:Q", title="barrier (error: fraction; loss: nats)", scale=alt.Scale(type="symlog", constant=0.01))
+    points = base.mark_point(opacity=0.75).encode(
+        x=x,
+        y=y,
+        color=colour,
+        shape=alt.Shape("treatment:N", title="batch-norm statistics"),
+        tooltip=[
+            alt.Tooltip("fork:N", title="fork epoch"),
+            alt.Tooltip("seed:N"),
+            alt.Tooltip("treatment:N", title="statistics"),
+            alt.Tooltip("barrier:Q", format=".3f"),
+        ],
+    )
+    lines = base.mark_line().encode(
+        x=x,
+        y=alt.Y("mean(barrier):Q"),
+        color=colour,
+        strokeDash=alt.StrokeDash("treatment:N", title="batch-norm statistics"),
+    )
+    rule = (
+        alt.Chart(pd.DataFrame({"stable": [STABLE]}))
+        .transform_filter("kind_of_barrier == 'error'")
+        .mark_rule(strokeDash=[2, 3], color="#555")
+        .encode(y="stable:Q")
+    )
+    when = f"from fork epoch {fork_label(stable[0])} on" if stable else "at no fork"
+    title = f"The mean error barrier is below 2 % {when}"
+    words = (
+        f"Barrier at the end of training against fork epoch, a point a seed. Mean training-error barrier with interpolated "
+        f"statistics: {', '.join(f'{fork_label(e)}: {v:.1%}' for e, v in means.items())}."
+    )
+    chart = (rule + lines + points).add_params(measure, split).properties(width=500, height=280)
+    return style.described(chart, title, words)
+
+
+def kinds(final: pd.DataFrame) -> alt.Chart:
+    """The final error-barrier curve of every fork, named by the rule."""
+    chosen = final[(final.split == "train") & (final.norm_stats == "interpolate") & (final.seed == final.seed.min())]
+    table, labels = _labelled(chosen[chosen.pair == chosen.pair.iloc[0]])
+    names = {label: barrier_kind(table[table.fork == label]) for label in labels}
+    table = table.assign(panel=table.fork.map(lambda label: f"fork {label}: {names[label]}"))
+    order = [f"fork {label}: {names[label]}" for label in labels]
+    chart = (
+        alt.Chart(table[["panel", "alpha", "error_barrier"]].round(5))
+        .mark_area(line={"color": style.OKABE_ITO[0]}, opacity=0.35, color=style.OKABE_ITO[0])
+        .encode(
+            x=alt.X("alpha:Q", title="α"),
+            y=alt.Y("error_barrier:Q", title="error barrier", axis=alt.Axis(format="%")),
+            tooltip=[
+                alt.Tooltip("alpha:Q", title="α"),
+                alt.Tooltip("error_barrier:Q", title="error barrier", format=".1%"),
+            ],
+        )
+        .properties(width=150, height=90)
+        .facet(facet=alt.Facet("panel:N", sort=order, title=None), columns=3)
+    )
+    found = [kind for kind in ("wide ridge", "ridge", "bump", "none") if kind in names.values()]
+    title = f"Kinds of barrier that occur: {', '.join(found)}"
+    words = (
+        "Final training-error barrier curves, one panel a fork: "
+        + "; ".join(f"{k} is {v}" for k, v in names.items())
+        + "."
+    )
+    return style.described(chart, title, words)
+
+
+def geometry(table: pd.DataFrame) -> alt.Chart:
+    """Angles, planes and distances over the children's epochs, a line a fork; hover lights a fork up everywhere."""
+    table, labels = _labelled(table)
+    last = table[table.epoch == table.epoch.max()].groupby("fork_epoch")[["origin_angle", "distance"]].mean()
+    hover = alt.selection_point(name="lit", fields=["fork"], on="pointerover", nearest=False, empty=True)
+    panels = {
+        "origin_angle": "angle at the origin, °",
+        "fork_angle": "angle at the fork, °",
+        "plane_cosine": "cosine with the final difference",
+        "distance": "distance between siblings",
+    }
+    means = table.groupby(["fork", "epoch"])[list(panels)].mean().reset_index().round(4)
+    means["child_epoch"] = means.merge(table.drop_duplicates(["fork", "epoch"]), on=["fork", "epoch"]).child_epoch
+    base = alt.Chart(means).mark_line(point=alt.OverlayMarkDef(size=18))
+    charts = [
+        base.encode(
+            x=alt.X("child_epoch:Q", title="child epoch", scale=alt.Scale(type="symlog")),
+            y=alt.Y(f"{column}:Q", title=name, scale=alt.Scale(zero=False)),
+            color=style.fork_colour(labels),
+            opacity=alt.condition(hover, alt.value(1), alt.value(0.15)),
+            tooltip=[
+                alt.Tooltip("fork:N", title="fork epoch"),
+                alt.Tooltip("child_epoch:Q", title="child epoch", format=".2f"),
+                alt.Tooltip(f"{column}:Q", title=name, format=".3f"),
+            ],
+        )
+        .properties(width=205, height=150)
+        .add_params(hover)
+        for column, name in panels.items()
+    ]
+    chart = alt.vconcat(alt.hconcat(*charts[:2]), alt.hconcat(*charts[2:]))
+    start, end = last.iloc[0], last.iloc[-1]
+    title = (
+        f"From the first fork to the last, the angle falls from {start.origin_angle:.0f}° to {end.origin_angle:.0f}°"
+    )
+    words = (
+        f"Four panels over child epochs, a line a fork, means over seeds. At the end the angle at the origin is "
+        f"{start.origin_angle:.1f} degrees for fork {labels[0]} and {end.origin_angle:.1f} for fork {labels[-1]}; the distance "
+        f"is {start.distance:.2f} and {end.distance:.2f}."
+    )
+    return style.described(chart, title, words)

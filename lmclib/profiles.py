@@ -1,0 +1,68 @@
+"""The scales at which chapters run: `smoke` for tests, `digits` for a laptop, `paper` for a GPU."""
+
+from lmclib.forking import ForkSpec
+from lmclib.settings import Settings
+from lmclib.training import Recipe
+
+SEEDS = 3  # replicates of every experiment: seed, seed + 1, …
+BATCH_SIZE = {"smoke": 32, "digits": 32, "paper": 128}
+
+# one experiment, shared by every chapter that looks at siblings, so that it is trained once
+FORKING = {
+    "smoke": {
+        "model": "resnet8-w4",
+        "data": "digits",
+        "fork_epochs": (0, 0.25, 0.5, 1),
+        "epochs": 2,
+        "siblings": 2,
+        "seed": 0,
+        "lr": 0.1,
+        "weight_decay": 1e-4,
+    },
+    "digits": {
+        "model": "resnet14-w8",
+        "data": "digits",
+        "fork_epochs": (0, 0.11, 0.25, 0.5, 1, 2, 4),
+        "epochs": 12,
+        "siblings": 2,
+        "seed": 0,
+        "lr": 0.1,
+        "weight_decay": 1e-4,
+    },
+    "paper": {
+        "model": "resnet20",
+        "data": "cifar10",
+        "fork_epochs": (0, 0.5, 1, 2, 3, 5, 8, 15, 30),
+        "epochs": 160,
+        "siblings": 2,
+        "seed": 0,
+        "lr": 0.1,
+        "weight_decay": 1e-4,
+    },
+}
+
+
+def fork_specs(settings: Settings) -> list[ForkSpec]:
+    """The forking experiment that a chapter's settings describe, once for each of `SEEDS` seeds.
+
+    The learning rate falls tenfold after one half and after three quarters of the epochs, as in Landscaping Linear Mode
+    Connectivity, appendix B.1 (80 and 120 of 160).
+    """
+    recipe = Recipe(
+        epochs=settings.epochs,
+        batch_size=BATCH_SIZE[settings.profile],
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        milestones=(settings.epochs / 2, settings.epochs * 3 / 4),
+    )
+    return [
+        ForkSpec(
+            model=settings.model,
+            data=settings.data,
+            fork_epochs=settings.fork_epochs,
+            siblings=settings.siblings,
+            seed=seed,
+            recipe=recipe,
+        )
+        for seed in range(settings.seed, settings.seed + SEEDS)
+    ]
