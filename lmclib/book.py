@@ -217,7 +217,7 @@ def _accelerator() -> str:
 
 def _render(stage: Path, output: Path) -> None:
     made = output / "site"
-    command = [sys.executable, "-m", "jupyter_book", "build", "-W", "-n", "--keep-going", "-q"]
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "-W", "-n", "--keep-going", "-q"]
     done = subprocess.run(
         [*command, str(stage), "--path-output", str(made)], capture_output=True, text=True, check=False
     )

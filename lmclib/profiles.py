@@ -5,6 +5,7 @@ from lmclib.settings import Settings
 from lmclib.training import Recipe
 
 SEEDS = 3  # replicates of every experiment: seed, seed + 1, …
+LOOKS = (1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 1)  # when children are measured, as parts of all epochs
 BATCH_SIZE = {"smoke": 32, "digits": 32, "paper": 128}
 
 # one experiment, shared by every chapter that looks at siblings, so that it is trained once
@@ -20,7 +21,7 @@ FORKING = {
         "weight_decay": 1e-4,
     },
     "digits": {
-        "model": "resnet14-w8",
+        "model": "resnet20-w8",
         "data": "digits",
         "fork_epochs": (0, 0.11, 0.25, 0.5, 1, 2, 4),
         "epochs": 12,
@@ -40,6 +41,16 @@ FORKING = {
         "weight_decay": 1e-4,
     },
 }
+
+
+def looks(epochs: int) -> tuple[int, ...]:
+    """The epochs at which children are stored and measured: dense early, sparse late, the last included.
+
+    Example:
+        >>> looks(12)
+        (1, 2, 3, 4, 6, 9, 12)
+    """
+    return tuple(sorted({max(1, round(part * epochs)) for part in LOOKS}))
 
 
 def fork_specs(settings: Settings) -> list[ForkSpec]:
@@ -63,6 +74,7 @@ def fork_specs(settings: Settings) -> list[ForkSpec]:
             siblings=settings.siblings,
             seed=seed,
             recipe=recipe,
+            checkpoint_epochs=looks(settings.epochs),
         )
         for seed in range(settings.seed, settings.seed + SEEDS)
     ]

@@ -1,0 +1,355 @@
+"""The ledger: every claim of both papers, how it is judged, and what was measured."""
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lmclib.errors import LmcError
+from lmclib.settings import Settings
+from lmclib.store import SHELF, write_text
+
+MARKS = {"holds": "✓", "holds in part": "◐", "fails": "✗", "not run yet": "·"}
+LAYERWISE = "Layer-wise Linear Mode Connectivity"
+LANDSCAPING = "Landscaping Linear Mode Connectivity"
+FRANKLE = "Linear Mode Connectivity and the Lottery Ticket Hypothesis"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row: what a paper says, as something that can turn out false, and the rule that decides."""
+
+    id: str
+    paper: str
+    where: str
+    says: str
+    rule: str
+
+
+FULL = "the full network's barrier at α = ½ is above 2 % error and "
+CLAIMS = {
+    claim.id: claim
+    for claim in (
+        Claim(
+            "F1",
+            FRANKLE,
+            "fig. 3",
+            "Copies that part at initialisation are separated by an error barrier; from some early fork on they are not.",
+            "for a seed: the error barrier of fork 0 is above 2 %, and below 2 % for some fork and all later ones",
+        ),
+        Claim(
+            "A1",
+            LAYERWISE,
+            "fig. 1",
+            "Averaging one layer makes almost no barrier, though averaging all layers does.",
+            FULL + "every single layer's is below a tenth of it",
+        ),
+        Claim(
+            "A2",
+            LAYERWISE,
+            "fig. 2",
+            "Layers added one by one to the average build the barrier up; the middle layers cause it.",
+            "most of the rise of the cumulative barrier comes from the middle third of the layers, in both orders",
+        ),
+        Claim(
+            "A3",
+            LAYERWISE,
+            "fig. 3",
+            "In a 1-D diagonal linear network the joint path has a barrier where the cut in one layer has a far lower one.",
+            "the cut's barrier is below half of the joint one",
+        ),
+        Claim(
+            "A4",
+            LAYERWISE,
+            "theorem 4.1",
+            "A deep linear network's squared loss is convex along any one layer.",
+            "no second derivative along a cut is negative beyond rounding",
+        ),
+        Claim(
+            "A5",
+            LAYERWISE,
+            "fig. 4",
+            "For vision transformers, interpolating a layer hurts less than a random step of the same norm.",
+            "in most layers, over draws",
+        ),
+        Claim(
+            "A6",
+            LAYERWISE,
+            "fig. 5",
+            "Noise in the null space of training is harmless, in the training subspace harmful, and the averaging direction lies between.",
+            "order of test losses at equal norm",
+        ),
+        Claim(
+            "A7",
+            LAYERWISE,
+            "appendix",
+            "Layers of a CNN withstand random directions of the norm of their difference.",
+            "test error rises by less than 2 % in most layers",
+        ),
+        Claim(
+            "A8",
+            LAYERWISE,
+            "appendix",
+            "Language models, too, have no layer barriers.",
+            FULL + "single layers' are below a tenth of it",
+        ),
+        Claim(
+            "A9",
+            LAYERWISE,
+            "appendix",
+            "VGG, MobileNet and fully connected nets, too, have no layer barriers.",
+            FULL + "single layers' are below a tenth of it",
+        ),
+        Claim(
+            "A10",
+            LAYERWISE,
+            "appendix",
+            "Two federated clients that never average have few layer barriers, also for non-i.i.d. splits.",
+            "single layers' barriers stay below a tenth of the full one",
+        ),
+        Claim(
+            "A11",
+            LAYERWISE,
+            "tables 1–2",
+            "Averaging some layers only does not beat averaging all, except for extreme non-i.i.d. data.",
+            "mean local accuracy, per split",
+        ),
+        Claim(
+            "A12",
+            LAYERWISE,
+            "appendix",
+            "The learning rate changes the full barrier and which layers have one.",
+            "barriers at two learning rates differ by more than their spread over seeds",
+        ),
+        Claim(
+            "A13",
+            LAYERWISE,
+            "reviews",
+            "Windows, pairs and a null model: the barrier is not spread evenly over layers.",
+            "some window's share exceeds its share of the layers by more than the spread",
+        ),
+        Claim(
+            "B1",
+            LANDSCAPING,
+            "figs. 1, 8, 9",
+            "After an early fork a ridge in the error separates siblings from mid-training to the end; after a late one nothing does.",
+            "for a seed: the first fork's barrier is a ridge or wide ridge at every stored epoch of the second half, and the last fork ends below 2 %",
+        ),
+        Claim(
+            "B2",
+            LANDSCAPING,
+            "figs. 10–12",
+            "Barriers do not appear at convergence: they stand long before.",
+            "for a seed: the first fork's final loss barrier exceeds the middle and the last fork's, and half of it stood in mid-training",
+        ),
+        Claim(
+            "B3",
+            LANDSCAPING,
+            "fig. 7",
+            "Wide ridges, ridges, bumps and no barriers follow each other as the fork moves.",
+            "for a seed: at least three of the four kinds occur over the forks",
+        ),
+        Claim(
+            "B4",
+            LANDSCAPING,
+            "figs. 2a, 13a",
+            "The earlier the fork, the larger the angle between siblings, from the origin and from the fork.",
+            "for a seed, in two parts: the angle of the first fork exceeds the last one's, at the origin; at the fork",
+        ),
+        Claim(
+            "B5",
+            LANDSCAPING,
+            "figs. 2b, 13b",
+            "Siblings of earlier forks fix their plane sooner.",
+            "for a seed: at the same child epoch, the first fork's cosine exceeds the last one's",
+        ),
+        Claim(
+            "B6",
+            LANDSCAPING,
+            "figs. 4a, 14a",
+            "Proposition 1 predicts the barrier within a decent ballpark.",
+            "predicted over actual within a factor of two for most forks",
+        ),
+        Claim(
+            "B7",
+            LANDSCAPING,
+            "figs. 4b, 14b",
+            "Siblings of earlier forks end farther apart.",
+            "for a seed: the final distance of the first fork exceeds the last one's",
+        ),
+        Claim(
+            "B8",
+            LANDSCAPING,
+            "fig. 5",
+            "Proposition 2 predicts layer barriers over training.",
+            "rank correlation over layers above 0.8",
+        ),
+        Claim(
+            "B9",
+            LANDSCAPING,
+            "figs. 15–20",
+            "Both curvature and distance are needed to model layer barriers.",
+            "the energy correlates better than either alone",
+        ),
+        Claim(
+            "B10",
+            LANDSCAPING,
+            "eqs. 20–21",
+            "The matrix of cross-layer energies predicts the barrier of any set of layers.",
+            "rank correlation over staircases above 0.8",
+        ),
+        Claim(
+            "B11",
+            LANDSCAPING,
+            "fig. 6",
+            "In a product of quadratics, minima that are farther apart have higher barriers between them.",
+            "for each set of minima of the figure: over all pairs, barriers never fall as the distance grows",
+        ),
+        Claim(
+            "B12a",
+            LANDSCAPING,
+            "future work",
+            "An early geometric indicator foretells the final barrier.",
+            "rank correlation within a fork above 0.8",
+        ),
+        Claim(
+            "B12b",
+            LANDSCAPING,
+            "future work",
+            "The barrier can be predicted better than to second order, cheaply.",
+            "median relative error below Proposition 1's at less than ten forward passes",
+        ),
+        Claim(
+            "B12c",
+            LANDSCAPING,
+            "future work",
+            "Siblings can be fused before they converge.",
+            "the early fusion ends no worse than the late one, within the spread",
+        ),
+    )
+}
+
+
+def verdict(holds: Mapping[object, bool | Sequence[bool]]) -> str:
+    """The verdict on parts or replicates: holds (all), holds in part (some), fails (none).
+
+    Example:
+        >>> verdict({0: True, 1: True}), verdict({0: [True, False]}), verdict({0: False})
+        ('holds', 'holds in part', 'fails')
+    """
+    parts = [bool(part) for value in holds.values() for part in (value if isinstance(value, list | tuple) else [value])]
+    if not parts:
+        raise LmcError("holds={}: must have at least one replicate")
+    return "holds" if all(parts) else "holds in part" if any(parts) else "fails"
+
+
+def judge(
+    claim: str,
+    holds: Mapping[object, bool | Sequence[bool]],
+    measured: str,
+    values: Sequence[float],
+    unit: str,
+    scale: str,
+    figure: str,
+    settings: Settings,
+    chapter: str,
+) -> pd.DataFrame:
+    """Judge a claim by its rule and write its row down.
+
+    Args:
+        claim: the claim's ID.
+        holds: whether the rule is met, for each seed or case; a list where it has parts.
+        measured: what was measured, in words and figures made from the tables.
+        values: the figure whose spread is told, one a replicate.
+        unit: what the values are.
+        scale: model, data and length of the runs.
+        figure: the name of the figure that shows it.
+        settings: the chapter's settings; the row goes to their store.
+        chapter: the chapter's name.
+
+    Returns:
+        The row, as a table.
+
+    Raises:
+        LmcError: an unknown claim, or nothing to judge.
+    """
+    if claim not in CLAIMS:
+        raise LmcError(f"claim={claim!r}: must be one of {', '.join(CLAIMS)}")
+    numbers = np.asarray(values, dtype=float)
+    spread = f" ± {numbers.std(ddof=1):.3g}" if len(numbers) > 1 else ""
+    row = {
+        "claim": claim,
+        "verdict": verdict(holds),
+        "measured": measured,
+        "spread": f"{numbers.mean():.3g}{spread} {unit} (n = {len(numbers)})",
+        "scale": scale,
+        "chapter": chapter,
+        "figure": figure,
+    }
+    path = Path(settings.store) / "ledger" / settings.profile / f"{chapter}.json"
+    rows = _read(path)
+    write_text(path, json.dumps({**rows, claim: row}, indent=1, ensure_ascii=False))
+    return pd.DataFrame([row])
+
+
+def table(store: str | Path, profile: str) -> pd.DataFrame:
+    """Every claim in order, with its row where it was run at this profile, or at paper scale on the shelf."""
+    rows: dict[str, list[dict]] = {}
+    for folder in (Path(store) / "ledger" / profile, SHELF / "ledger" / "paper"):
+        for path in sorted(folder.glob("*.json")):
+            for claim, row in _read(path).items():
+                rows.setdefault(claim, []).append(row)
+    empty = {"verdict": "not run yet", "measured": "", "spread": "", "scale": "", "chapter": "", "figure": ""}
+    return pd.DataFrame(
+        {"claim": c.id, "paper": c.paper, "where": c.where, "says": c.says, "rule": c.rule, **empty, **row}
+        for c in CLAIMS.values()
+        for row in rows.get(c.id, [{}])
+    )
+
+
+def as_html(ledger: pd.DataFrame) -> str:
+    """The ledger as a table with three filters, which work without Python."""
+    columns = ("claim", "says", "verdict", "measured", "spread", "scale")
+    heads = "".join(f"<th scope='col'>{name}</th>" for name in (*columns, "shown in"))
+    filters = "".join(_filter(name, sorted(set(ledger[name]) - {""})) for name in ("paper", "verdict", "chapter"))
+    body = "".join(_row(row) for row in ledger.to_dict("records"))
+    return (
+        f"<div class='lmc-ledger'><p>{filters}</p><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
+        "<script>document.querySelectorAll('.lmc-ledger select').forEach(function(s){s.onchange=function(){"
+        "var box=s.closest('.lmc-ledger'),all=box.querySelectorAll('select');"
+        "box.querySelectorAll('tbody tr').forEach(function(r){"
+        "r.hidden=![].every.call(all,function(f){return !f.value||r.dataset[f.name]===f.value})})}})</script>"
+    )
+
+
+def _filter(name: str, options: Sequence[str]) -> str:
+    items = "".join(f"<option>{html.escape(option)}</option>" for option in options)
+    return f"<label>{name} <select name='{name}'><option value=''>all</option>{items}</select></label> "
+
+
+def _row(row: Mapping[str, str]) -> str:
+    safe = {key: html.escape(str(value), quote=True) for key, value in row.items()}
+    link = (
+        f"<a href='{safe['chapter']}.html#{safe['figure']}'>{safe['chapter'].replace('_', ' ')}</a>"
+        if row["chapter"]
+        else ""
+    )
+    cells = (
+        f"{safe['claim']}<br><small>{safe['where']}</small>",
+        f"{safe['says']}<br><small>Rule: {safe['rule']}.</small>",
+        f"{MARKS[row['verdict']]} {safe['verdict']}",
+        safe["measured"],
+        safe["spread"],
+        safe["scale"],
+        link,
+    )
+    data = "".join(f" data-{key}='{safe[key]}'" for key in ("paper", "verdict", "chapter"))
+    return f"<tr{data}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _read(path: Path) -> dict[str, dict]:
+    return json.loads(path.read_text()) if path.exists() else {}
