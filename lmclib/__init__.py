@@ -22,6 +22,7 @@ _ROOMS = {
     "geometry": ("distance", "sibling_angle", "sibling_geometry", "solution_plane_cosine"),
     "settings": ("parameters",),
     "profiles": ("FORKING", "fork_specs"),
+    "claims": ("forking_claims", "stable_from"),
     "ledger": ("CLAIMS", "judge"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -5,8 +5,8 @@ import pandas as pd
 
 from lmclib.barriers import barrier_height, barrier_kind
 from lmclib.charts import style
+from lmclib.claims import STABLE, stable_from
 
-STABLE = 0.02  # an error barrier below 2 % is none (Frankle et al. 2020)
 TREATMENTS = {"interpolate": "interpolated", "recompute": "recomputed"}
 ALPHA = alt.X("alpha:Q", title="α, from sibling 1 to sibling 2")
 
@@ -69,21 +69,25 @@ def landing(evolution: pd.DataFrame) -> alt.Chart:
 def evolution(table: pd.DataFrame) -> alt.Chart:
     """One fork's segment over the children's epochs as a map, and the curve at the chosen epoch below it."""
     table, labels = _labelled(table)
-    table = table.assign(fork_index=table.fork.map(labels.index), treatment=table.norm_stats.map(TREATMENTS))[
-        ["fork", "fork_index", "epoch", "alpha", "treatment", "loss", "error", "loss_barrier", "error_barrier"]
+    looks = sorted(table.epoch.unique())
+    table = table.assign(
+        fork_index=table.fork.map(labels.index),
+        look=table.epoch.map(looks.index),
+        treatment=table.norm_stats.map(TREATMENTS),
+    )[
+        ["fork", "fork_index", "look", "epoch", "alpha", "treatment", "loss", "error", "loss_barrier", "error_barrier"]
     ].round(5)
-    epochs = sorted(int(epoch) for epoch in table.epoch.unique())
+    epochs = [int(epoch) for epoch in looks]
     last = table[(table.epoch == epochs[-1]) & (table.treatment == "interpolated")]
     first, late = (last[last.fork == label].error_barrier.max() for label in (labels[0], labels[-1]))
 
     fork = alt.param(
         "fork", value=0, bind=alt.binding_range(min=0, max=len(labels) - 1, step=1, name="fork, early to late ")
     )
-    step = epochs[1] - epochs[0] if len(epochs) > 1 else 1
-    epoch = alt.param(
-        "epoch",
-        value=epochs[-1],
-        bind=alt.binding_range(min=epochs[0], max=epochs[-1], step=step, name="child at epoch "),
+    look = alt.param(
+        "look",
+        value=len(epochs) - 1,
+        bind=alt.binding_range(min=0, max=len(epochs) - 1, step=1, name="time, start to end "),
     )
     measures = {"error": "error", "loss": "loss", "error barrier": "error_barrier", "loss barrier": "loss_barrier"}
     measure = alt.param("measure", value="error", bind=alt.binding_radio(options=list(measures), name="show "))
@@ -112,27 +116,27 @@ def evolution(table: pd.DataFrame) -> alt.Chart:
         tooltip=tooltip,
     )
     mark = (
-        alt.Chart(pd.DataFrame({"epoch": epochs}))
-        .transform_filter("datum.epoch == epoch")
+        alt.Chart(pd.DataFrame({"epoch": epochs, "look": range(len(epochs))}))
+        .transform_filter("datum.look == look")
         .mark_tick(color=style.OKABE_ITO[1], thickness=4, size=18, xOffset=-6)
         .encode(x=alt.value(0), y="epoch:O")
     )
     text = (
         alt.Chart(table)
-        .transform_filter("datum.fork_index == fork")
-        .transform_aggregate(groupby=["fork"])
-        .transform_calculate(label="'forked at epoch ' + datum.fork")
+        .transform_filter("datum.fork_index == fork && datum.look == look")
+        .transform_aggregate(groupby=["fork", "epoch"])
+        .transform_calculate(label="'forked at epoch ' + datum.fork + ', below: children at epoch ' + datum.epoch")
         .mark_text(align="left", fontSize=14, fontWeight="bold", dy=-8)
         .encode(text="label:N", x=alt.value(0), y=alt.value(0))
     )
     line = (
-        base.transform_filter("datum.epoch == epoch")
+        base.transform_filter("datum.look == look")
         .mark_line(point=True, color=style.OKABE_ITO[1])
         .encode(x=ALPHA, y=alt.Y("value:Q", title="value at the chosen epoch"), tooltip=tooltip)
         .properties(width=460, height=170)
     )
     chart = alt.vconcat((heat + mark + text).properties(width=460, height=220), line).add_params(
-        fork, epoch, measure, treatment
+        fork, look, measure, treatment
     )
     title = f"Forked at {labels[0]}, siblings end {first:.0%} apart in the middle; at {labels[-1]}, {max(late, 0):.1%}"
     words = (
@@ -149,7 +153,7 @@ def against_fork(final: pd.DataFrame) -> alt.Chart:
     table = table.assign(treatment=table.norm_stats.map(TREATMENTS))
     error = table[(table.measure == "error") & (table.treatment == "interpolated") & (table.split == "train")]
     means = error.groupby("fork_epoch").barrier.mean()
-    stable = [epoch for epoch in means.index if (means[means.index >= epoch] < STABLE).all()]
+    stable = stable_from(means)
     measure = alt.param(
         "kind_of_barrier", value="error", bind=alt.binding_radio(options=["error", "loss"], name="barrier in ")
     )
@@ -188,7 +192,7 @@ def against_fork(final: pd.DataFrame) -> alt.Chart:
         .mark_rule(strokeDash=[2, 3], color="#555")
         .encode(y="stable:Q")
     )
-    when = f"from fork epoch {fork_label(stable[0])} on" if stable else "at no fork"
+    when = "at no fork" if stable is None else f"from fork epoch {fork_label(stable)} on"
     title = f"The mean error barrier is below 2 % {when}"
     words = (
         f"Barrier at the end of training against fork epoch, a point a seed. Mean training-error barrier with interpolated "
