@@ -178,7 +178,7 @@ def _stage(chapters: list[Chapter], stage: Path, profile: str) -> None:
         if path.is_file() and path.suffix != ".ipynb" and ".ipynb_checkpoints" not in path.parts:
             _copy(path, stage / path)
     for chapter in chapters:
-        _copy(chapter.executed, stage / chapter.source)
+        _copy_notebook(chapter.executed, stage / chapter.source)
     write_text(stage / "book" / "built.md", _built(chapters, profile))
 
 
@@ -187,6 +187,15 @@ def _copy(source: Path, target: Path) -> None:
     if not target.exists() or target.read_bytes() != source.read_bytes():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
+
+
+def _copy_notebook(source: Path, target: Path) -> None:
+    """Copy an executed notebook without the cell that papermill put in."""
+    notebook = nbformat.read(source, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    text = nbformat.writes(notebook)
+    if not target.exists() or target.read_text() != text:
+        write_text(target, text)
 
 
 def _built(chapters: list[Chapter], profile: str) -> str:

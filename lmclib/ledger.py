@@ -243,7 +243,7 @@ def verdict(holds: Mapping[object, bool | Sequence[bool]]) -> str:
     """
     parts = [bool(part) for value in holds.values() for part in (value if isinstance(value, list | tuple) else [value])]
     if not parts:
-        raise LmcError("holds={}: must have at least one replicate")
+        raise LmcError(f"holds={dict(holds)}: must have at least one replicate")
     return "holds" if all(parts) else "holds in part" if any(parts) else "fails"
 
 
