@@ -13,11 +13,12 @@ def main() -> int:
     build = commands.add_parser("build", help="execute what changed and render the site")
     build.add_argument("--profile", default="digits", choices=("smoke", "digits", "paper"), help="scale of the runs")
     build.add_argument("--output", default="_build", help="folder that receives html/")
+    build.add_argument("--store", default="data/runs", help="where runs are remembered")
     arguments = parser.parse_args()
     from lmclib.book import build as build_book
 
     try:
-        page = build_book(arguments.profile, arguments.output)
+        page = build_book(arguments.profile, arguments.output, arguments.store)
     except LmcError as error:
         print(error, file=sys.stderr)
         return 1

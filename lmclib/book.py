@@ -34,18 +34,20 @@ class Chapter:
     name: str
     source: Path
     key: str
+    folder: Path
 
     @property
     def executed(self) -> Path:
-        return Path("_build/executed") / f"{self.name}.{self.key}.ipynb"
+        return self.folder / f"{self.name}.{self.key}.ipynb"
 
 
-def build(profile: str = "digits", output: str | Path = "_build") -> Path:
+def build(profile: str = "digits", output: str | Path = "_build", store: str = "data/runs") -> Path:
     """Execute the chapters that changed, render the site, and return its first page.
 
     Args:
         profile: the scale at which chapters run.
-        output: the folder that receives `html/`.
+        output: the folder that receives `html/` and keeps executed chapters.
+        store: where runs are remembered.
 
     Raises:
         LmcError: a chapter failed (its notebook is then in `reports/`), or the site has a warning.
@@ -53,7 +55,7 @@ def build(profile: str = "digits", output: str | Path = "_build") -> Path:
     if not Path("_toc.yml").exists():
         raise LmcError("_toc.yml: not found; run this from the root of the repository")
     output = Path(output)
-    fresh = _execute_all(_chapters(profile), profile)
+    fresh = _execute_all(_chapters(profile, output / "executed"), {"profile": profile, "store": store})
     stage = output / "stage"
     _stage(fresh, stage, profile)
     _render(stage, output)
@@ -131,7 +133,7 @@ def _file(room: str) -> Path:
     return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
 
 
-def _chapters(profile: str) -> list[Chapter]:
+def _chapters(profile: str, folder: Path) -> list[Chapter]:
     common = [Path("requirements.lock"), *sorted(Path("data/results").rglob("*.*"))]
     chapters: list[Chapter] = []
     names = chapter_names()
@@ -143,11 +145,11 @@ def _chapters(profile: str) -> list[Chapter]:
             digest.update(str(path.name).encode() + path.read_bytes())
         if name in LAST:
             digest.update("".join(chapter.key for chapter in chapters if chapter.name not in LAST).encode())
-        chapters.append(Chapter(name, source, digest.hexdigest()[:16]))
+        chapters.append(Chapter(name, source, digest.hexdigest()[:16], folder))
     return chapters
 
 
-def _execute_all(chapters: list[Chapter], profile: str) -> list[Chapter]:
+def _execute_all(chapters: list[Chapter], parameters: dict[str, str]) -> list[Chapter]:
     kernels = max(1, (os.cpu_count() or 2) // 2)
     failures = []
     for wave in ([c for c in chapters if c.name not in LAST], [c for c in chapters if c.name in LAST]):
@@ -155,13 +157,13 @@ def _execute_all(chapters: list[Chapter], profile: str) -> list[Chapter]:
         if not todo or failures:
             continue
         with ThreadPoolExecutor(kernels) as pool, tqdm(total=len(todo), desc="run chapters", unit="chapter") as bar:
-            jobs = {pool.submit(execute, c.source, c.executed, {"profile": profile}): c for c in todo}
+            jobs = {pool.submit(execute, c.source, c.executed, parameters): c for c in todo}
             for job in as_completed(jobs):
                 bar.update()
                 if error := job.exception():
                     failures.append(str(error))
                     continue
-                for old in Path("_build/executed").glob(f"{jobs[job].name}.*.ipynb"):
+                for old in jobs[job].folder.glob(f"{jobs[job].name}.*.ipynb"):
                     if old != jobs[job].executed and ".part." not in old.name:
                         old.unlink()
     if failures:

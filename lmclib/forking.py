@@ -285,9 +285,9 @@ class _Nursery:
         self.store.save_state(at, _name(run.step), state)
         if run.step == run.stop:
             self.store.drop_state(at, "resume")
-        elif time.monotonic() - self.saved_at.setdefault(at, time.monotonic()) >= RESUME_SECONDS:
+        elif (now := time.monotonic()) - self.saved_at.setdefault(at, now) >= RESUME_SECONDS:
             self.store.save_state(at, "resume", {**_joined(state, momentum), "step": torch.tensor(run.step)})
-            self.saved_at[at] = time.monotonic()
+            self.saved_at[at] = now
         return []
 
 

@@ -111,9 +111,35 @@ class _StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.unflatten(1, (len(self.weight), -1)).transpose(0, 1)  # (K, B, I)
-        out = x @ self.weight.transpose(1, 2)
-        out = out if self.bias is None else out + self.bias[:, None]
-        return out.transpose(0, 1).flatten(1)
+        return _SeatwiseLinear.apply(x, self.weight, self.bias).transpose(0, 1).flatten(1)
+
+
+class _SeatwiseLinear(torch.autograd.Function):
+    """x Wᵀ + b, one seat after another on fresh copies.
+
+    Batched products and sums round differently by where in memory a seat lies; on fresh copies they do not.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.has_bias = bias is not None
+        biases = [None] * len(weight) if bias is None else [row.clone() for row in bias]
+        return torch.stack([F.linear(_fresh(x[k]), _fresh(weight[k]), biases[k]) for k in range(len(weight))])
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        parts = []
+        for x_k, weight_k, grad_k in zip(x, weight, grad, strict=True):
+            grad_k = _fresh(grad_k)
+            parts.append((grad_k @ _fresh(weight_k), grad_k.T @ _fresh(x_k), grad_k.sum(0)))
+        dx, dweight, dbias = map(torch.stack, zip(*parts, strict=True))
+        return dx, dweight, dbias if ctx.has_bias else None
+
+
+def _fresh(tensor: Tensor) -> Tensor:
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 class _StackedBatchNorm(nn.Module):

@@ -1,0 +1,135 @@
+"""The built site, opened as a reader opens it: offline, in a browser, on a phone and at a desk."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from lmclib.book import chapter_names
+
+os.chdir(ROOT)
+CHAPTERS = chapter_names()
+
+
+@pytest.fixture(params=[390, 1400], ids=["phone", "desk"])
+def page(request, browser):
+    """A page that can reach nothing but this machine; `page.trouble` collects what went wrong."""
+    context = browser.new_context(viewport={"width": request.param, "height": 900})
+    page = context.new_page()
+    page.trouble = []
+
+    def answer(route):
+        url = route.request.url
+        if url.startswith(("http://127.0.0.1", "file://", "data:")):
+            return route.continue_()
+        page.trouble.append(f"request off the site: {url}")
+        return route.abort()
+
+    page.route("**/*", answer)
+    page.on("console", lambda message: message.type == "error" and page.trouble.append(message.text))
+    page.on("pageerror", lambda error: page.trouble.append(str(error)))
+    yield page
+    context.close()
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_page_opens_and_every_chart_is_drawn(chapter, page, site):
+    page.goto(f"{site}/book/{chapter}.html", wait_until="networkidle")
+    charts = page.locator(".lmc-chart")
+    for i in range(charts.count()):
+        charts.nth(i).locator("svg .mark-group > *, svg .role-mark > *").first.wait_for(state="attached", timeout=15000)
+        assert len(charts.nth(i).get_attribute("aria-label")) > 30, "alt text says too little"
+        assert charts.nth(i).evaluate("e => !!e.closest('figure').querySelector('.caption-number')"), "no figure number"
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the screen"
+    assert not page.trouble
+
+
+def test_charts_exist_where_they_should(book):
+    counts = {name: (book / f"html/book/{name}.html").read_text().count('class="lmc-chart"') for name in CHAPTERS}
+    assert counts["preface"] == 1
+    assert counts["toy_barriers"] == 5
+    assert counts["resnet_forking"] == 4
+
+
+@pytest.mark.parametrize("name", ["fork", "look"])
+def test_sliders_change_the_picture(name, page, site):
+    page.goto(f"{site}/book/resnet_forking.html", wait_until="networkidle")
+    chart = page.locator(".lmc-chart").first
+    chart.locator("svg").wait_for()
+    before = chart.locator("svg").inner_html()
+    slider = chart.locator(f"input[name={name}]")
+    other = slider.get_attribute("max") if name == "fork" else "0"
+    slider.evaluate("(e, v) => { e.value = v; e.dispatchEvent(new Event('input')); }", other)
+    page.wait_for_function(
+        "([e, before]) => e.innerHTML !== before", arg=[chart.locator("svg").element_handle(), before]
+    )
+    assert not page.trouble
+
+
+def test_minima_of_the_toy_landscape_move(page, site):
+    page.goto(f"{site}/book/toy_barriers.html", wait_until="networkidle")
+    chart = page.locator(".lmc-chart").first
+    before = chart.locator("svg").inner_html()
+    chart.locator("input[name=m1]").evaluate("e => { e.value = -2; e.dispatchEvent(new Event('input')); }")
+    page.wait_for_function(
+        "([e, before]) => e.innerHTML !== before", arg=[chart.locator("svg").element_handle(), before]
+    )
+
+
+def test_the_ledger_filters_without_python(page, site):
+    page.goto(f"{site}/book/ledger.html")
+    rows = page.locator(".lmc-ledger tbody tr:visible")
+    everything = rows.count()
+    page.locator(".lmc-ledger select[name=chapter]").select_option("toy_barriers")
+    assert 0 < rows.count() < everything
+
+
+def test_it_opens_from_disk(page, book):
+    page.goto(f"file://{book}/html/index.html")
+    page.locator(".lmc-chart svg").first.wait_for()
+    assert not [line for line in page.trouble if "off the site" in line]
+
+
+def test_nothing_is_loaded_from_elsewhere(book):
+    loaded = re.compile(
+        r"""<(?:script|img|iframe|source)[^>]+src=["']?https?:|<link[^>]+rel=["']?(?:stylesheet|preload|icon)[^>]+https?:"""
+    )
+    for path in (book / "html").rglob("*.html"):
+        text = path.read_text()
+        assert not loaded.search(text), path.name
+        assert "unpkg" not in text, path.name
+        assert len(text) < 2e6, f"{path.name} is larger than 2 MB"
+
+
+def test_the_site_is_small(book):
+    assert sum(path.stat().st_size for path in (book / "html").rglob("*") if path.is_file()) < 40e6
+
+
+def test_a_second_run_gives_the_checked_outputs(book):
+    notebooks = sorted(map(str, (book / "executed").glob("*.ipynb")))
+    assert len(notebooks) == len(CHAPTERS)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval-lax",
+        "-q",
+        "-c",
+        os.devnull,
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(ROOT),
+    ]
+    environment = {**os.environ, "LMC_STATIC": "1"}
+    done = subprocess.run(
+        [*command, *notebooks], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+
+
+def test_the_widget_says_where_it_works(book):
+    assert "This control needs Python" in (book / "html/book/resnet_forking.html").read_text()
