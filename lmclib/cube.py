@@ -110,8 +110,7 @@ class LayerCube:
         points = self._points(a)
         parts = [self._evaluate(chunk) for chunk in points.split(self._stack.width)]
         loss, error = (torch.cat(part) for part in zip(*parts, strict=True))
-        single = not torch.is_tensor(a) or a.dim() < 2
-        return Values(loss[0], error[0]) if single else Values(loss, error)
+        return Values(loss, error) if torch.as_tensor(a).dim() == 2 else Values(loss[0], error[0])
 
     def _points(self, a: float | Tensor) -> Tensor:
         """Any accepted form of `a` as (n, L) float64."""

@@ -78,8 +78,10 @@ def evaluate(curve: sympy.Expr, alphas: np.ndarray) -> np.ndarray:
     return np.broadcast_to(sympy.lambdify(ALPHA, curve)(alphas), alphas.shape).astype(float)
 
 
-def hierarchy(minima: Sequence[float], n_alphas: int = 1001) -> pd.DataFrame:
+def hierarchy(minima: Sequence[float]) -> pd.DataFrame:
     r"""The barrier $\max_\alpha B(\alpha)$ between every two minima of their product of quadratics.
+
+    The loss is zero at both ends, so the barrier is its highest stationary value in between; rounded to nine digits.
 
     Returns:
         One row a pair, by distance: `from`, `to`, `distance`, `barrier`, and at α = ½ `predicted` (proposition 1).
@@ -88,13 +90,15 @@ def hierarchy(minima: Sequence[float], n_alphas: int = 1001) -> pd.DataFrame:
         >>> hierarchy([-1, 1]).barrier.tolist()
         [1.0]
     """
-    loss, alphas = product_of_quadratics(minima), np.linspace(0, 1, n_alphas)
+    loss = product_of_quadratics(minima)
+    coefficients = [float(c) for c in sympy.Poly(loss, T).all_coeffs()]
+    stationary = np.roots(np.polyder(coefficients)).real  # a product of real squares has real stationary points only
     rows = [
         {
             "from": a,
             "to": b,
             "distance": b - a,
-            "barrier": evaluate(barrier(loss, a, b), alphas).max(),
+            "barrier": np.polyval(coefficients, stationary[(stationary > a) & (stationary < b)]).max().round(9),
             "predicted": float(predicted_barrier(loss, a, b).subs(ALPHA, sympy.Rational(1, 2))),
         }
         for a, b in combinations(sorted(minima), 2)

@@ -29,6 +29,7 @@ def page(request, browser):
         return route.abort()
 
     page.route("**/*", answer)
+    page.on("response", lambda response: response.status >= 400 and page.trouble.append(f"missing: {response.url}"))
     page.on("console", lambda message: message.type == "error" and page.trouble.append(message.text))
     page.on("pageerror", lambda error: page.trouble.append(str(error)))
     yield page

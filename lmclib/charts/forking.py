@@ -258,12 +258,10 @@ def geometry(table: pd.DataFrame) -> alt.Chart:
                 alt.Tooltip("child_epoch:Q", title="child epoch", format=".2f"),
                 alt.Tooltip(f"{column}:Q", title=name, format=".3f"),
             ],
-        )
-        .properties(width=205, height=150)
-        .add_params(hover)
+        ).properties(width=205, height=150)
         for column, name in panels.items()
     ]
-    chart = alt.vconcat(alt.hconcat(*charts[:2]), alt.hconcat(*charts[2:]))
+    chart = alt.vconcat(alt.hconcat(*charts[:2]), alt.hconcat(*charts[2:])).add_params(hover)
     start, end = last.iloc[0], last.iloc[-1]
     title = (
         f"From the first fork to the last, the angle falls from {start.origin_angle:.0f}° to {end.origin_angle:.0f}°"
