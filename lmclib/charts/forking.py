@@ -34,27 +34,33 @@ def landing(evolution: pd.DataFrame) -> alt.Chart:
     table, _ = _labelled(evolution[evolution.fork_epoch.isin(chosen)])
     last = table[table.epoch == table.epoch.max()]
     tops = [barrier_height(last[last.fork_epoch == fork])["barrier"] for fork in chosen]
+    # each epoch's curve stands on a line of its own; later ones are drawn in front of earlier ones
+    looks = sorted(table.epoch.unique(), reverse=True)
+    table = table.assign(ground=0.55 * table.epoch.map(looks.index)).sort_values(["epoch", "alpha"])
+    table = table.assign(top=table.ground + table.error)[["fork", "epoch", "alpha", "error", "ground", "top"]].round(4)
+    height = 0.55 * len(looks) + 0.6
     base = (
         alt.Chart(table)
-        .mark_area(interpolate="monotone", fillOpacity=0.85, stroke="white", strokeWidth=1.2, clip=False)
+        .transform_joinaggregate(highest="max(error)", groupby=["fork", "epoch"])
+        .mark_area(interpolate="monotone", fillOpacity=0.9, line={"color": "white", "strokeWidth": 1.5})
         .encode(
-            x=alt.X("alpha:Q", title=None, axis=None),
-            y=alt.Y("error:Q", title=None, axis=None, scale=alt.Scale(range=[26, -34])),
-            fill=alt.Fill("error_top:Q", legend=None, scale=alt.Scale(scheme=style.ORDERED)),
+            x=alt.X("alpha:Q", title="α", axis=alt.Axis(values=[0, 0.5, 1], grid=False)),
+            y=alt.Y("top:Q", title=None, axis=None, scale=alt.Scale(domain=[0, height])),
+            y2="ground:Q",
+            detail="epoch:O",
+            fill=alt.Fill("highest:Q", legend=None, scale=alt.Scale(scheme=style.ORDERED, domain=[0, 1])),
             tooltip=[
                 alt.Tooltip("fork:N", title="forked at epoch"),
-                alt.Tooltip("epoch:Q", title="epoch"),
-                alt.Tooltip("alpha:Q", title="α"),
-                alt.Tooltip("error:Q", title="training error", format=".1%"),
+                alt.Tooltip("epoch:Q", title="children at epoch"),
+                alt.Tooltip("highest:Q", title="highest training error on the segment", format=".1%"),
             ],
         )
-        .transform_joinaggregate(error_top="max(error)", groupby=["fork", "epoch"])
-        .properties(width=165, height=26)
+        .properties(width=165, height=330)
     )
     columns = [
-        base.transform_filter(alt.datum.fork == fork_label(fork))
-        .facet(row=alt.Row("epoch:O", header=alt.Header(labels=False, title=None)), spacing=0)
-        .properties(title=f"forked at epoch {fork_label(fork)}")
+        base.transform_filter(alt.datum.fork == fork_label(fork)).properties(
+            title=f"forked at epoch {fork_label(fork)}"
+        )
         for fork in chosen
     ]
     title = f"Fork early: {tops[0]:.0%} of error between siblings. Fork late: {max(tops[-1], 0):.0%}"
@@ -244,24 +250,27 @@ def geometry(table: pd.DataFrame) -> alt.Chart:
         "plane_cosine": "cosine with the final difference",
         "distance": "distance between siblings",
     }
-    means = table.groupby(["fork", "epoch"])[list(panels)].mean().reset_index().round(4)
-    means["child_epoch"] = means.merge(table.drop_duplicates(["fork", "epoch"]), on=["fork", "epoch"]).child_epoch
-    base = alt.Chart(means).mark_line(point=alt.OverlayMarkDef(size=18))
-    charts = [
-        base.encode(
+    means = table.groupby(["fork", "child_epoch"])[list(panels)].mean().rename(columns=panels).reset_index()
+    long = means.melt(["fork", "child_epoch"], var_name="panel").round(4)
+    chart = (
+        alt.Chart(long)
+        .mark_line(point=alt.OverlayMarkDef(size=18))
+        .encode(
             x=alt.X("child_epoch:Q", title="child epoch", scale=alt.Scale(type="symlog")),
-            y=alt.Y(f"{column}:Q", title=name, scale=alt.Scale(zero=False)),
+            y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False)),
             color=style.fork_colour(labels),
             opacity=alt.condition(hover, alt.value(1), alt.value(0.15)),
             tooltip=[
                 alt.Tooltip("fork:N", title="fork epoch"),
                 alt.Tooltip("child_epoch:Q", title="child epoch", format=".2f"),
-                alt.Tooltip(f"{column}:Q", title=name, format=".3f"),
+                alt.Tooltip("value:Q", format=".3f"),
             ],
-        ).properties(width=205, height=150)
-        for column, name in panels.items()
-    ]
-    chart = alt.vconcat(alt.hconcat(*charts[:2]), alt.hconcat(*charts[2:])).add_params(hover)
+        )
+        .properties(width=220, height=150)
+        .add_params(hover)
+        .facet(alt.Facet("panel:N", title=None, sort=list(panels.values())), columns=2)
+        .resolve_scale(y="independent")
+    )
     start, end = last.iloc[0], last.iloc[-1]
     title = (
         f"From the first fork to the last, the angle falls from {start.origin_angle:.0f}° to {end.origin_angle:.0f}°"
