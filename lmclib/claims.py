@@ -93,10 +93,13 @@ def forking_claims(evolution: pd.DataFrame, geometry: pd.DataFrame) -> dict[str,
             "; ",
         ),
         "B5": claim(
-            lambda s: s.plane[0] > s.plane[1],
-            lambda s: f"first fork {s.plane[0]:.2f}, last {s.plane[1]:.2f}",
-            lambda s: s.plane[0] - s.plane[1],
-            "difference of cosines at the same child epoch",
+            lambda s: [first > other for first, other in s.planes],
+            lambda s: ", ".join(
+                f"{first:.2f} against the {name} fork's {other:.2f}"
+                for name, (first, other) in zip(("middle", "last"), s.planes, strict=True)
+            ),
+            lambda s: s.planes[0][0] - s.planes[0][1],
+            "cosine of the first fork less that of the middle one, at the same child epoch",
             "fig-geometry",
             "; ",
         ),
@@ -129,9 +132,16 @@ class _Seed:
         self.mid_loss, self.mid_error = (
             barrier_height(curves[first, middle], of)["barrier"] for of in ("loss", "error")
         )
-        early, late = (geometry[geometry.fork_epoch == fork].sort_values("epoch") for fork in (first, self.forks[-1]))
+        early, middle_fork, late = (
+            geometry[geometry.fork_epoch == fork].sort_values("epoch")
+            for fork in (first, self.forks[len(self.forks) // 2], self.forks[-1])
+        )
         self.first, self.last = early.iloc[-1], late.iloc[-1]
-        # the planes at the same age: the last fork's first look, and the first fork's nearest to it
-        age = late.child_epoch.iloc[0]
-        nearest = early.iloc[(early.child_epoch - age).abs().argmin()]
-        self.plane = (float(nearest.plane_cosine), float(late.plane_cosine.iloc[0]))
+        self.planes = [_at_one_age(early, other) for other in (middle_fork, late)]
+
+
+def _at_one_age(early: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float]:
+    """Both forks' plane cosines at the same age: the other's first look, and the early fork's nearest to it."""
+    age = other.child_epoch.iloc[0]
+    nearest = early.iloc[(early.child_epoch - age).abs().argmin()]
+    return float(nearest.plane_cosine), float(other.plane_cosine.iloc[0])

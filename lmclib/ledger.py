@@ -165,7 +165,7 @@ CLAIMS = {
             LANDSCAPING,
             "figs. 2b, 13b",
             "Siblings of earlier forks fix their plane sooner.",
-            "for a seed: at the same child epoch, the first fork's cosine exceeds the last one's",
+            "for a seed, in two parts: at the same child epoch, the first fork's cosine exceeds the middle one's; the last one's",
         ),
         Claim(
             "B6",

@@ -42,7 +42,7 @@ def landing(evolution: pd.DataFrame) -> alt.Chart:
     base = (
         alt.Chart(table)
         .transform_joinaggregate(highest="max(error)", groupby=["fork", "epoch"])
-        .mark_area(interpolate="monotone", fillOpacity=0.9, line={"color": "white", "strokeWidth": 1.5})
+        .mark_area(interpolate="monotone", fillOpacity=0.9, stroke="white", strokeWidth=1)
         .encode(
             x=alt.X("alpha:Q", title="α", axis=alt.Axis(values=[0, 0.5, 1], grid=False)),
             y=alt.Y("top:Q", title=None, axis=None, scale=alt.Scale(domain=[0, height])),
