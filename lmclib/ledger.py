@@ -258,7 +258,9 @@ def judge(
     settings: Settings,
     chapter: str,
 ) -> pd.DataFrame:
-    """Judge a claim by its rule and write its row down.
+    """Judge a claim by its rule; write its row down if the chapter ran with its profile's own parameters.
+
+    A rerun with other parameters is an experiment of its reader's: it shows its rows and leaves the book's alone.
 
     Args:
         claim: the claim's ID.
@@ -290,9 +292,9 @@ def judge(
         "chapter": chapter,
         "figure": figure,
     }
-    path = Path(settings.store) / "ledger" / settings.profile / f"{chapter}.json"
-    rows = _read(path)
-    write_text(path, json.dumps({**rows, claim: row}, indent=1, ensure_ascii=False))
+    if not settings.overridden:
+        path = Path(settings.store) / "ledger" / settings.profile / f"{chapter}.json"
+        write_text(path, json.dumps({**_read(path), claim: row}, indent=1, ensure_ascii=False))
     return pd.DataFrame([row])
 
 

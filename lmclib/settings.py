@@ -55,6 +55,11 @@ class Settings:
             raise AttributeError(f"this chapter has no parameter {name!r}; it has {', '.join(self._values)}")
         return self._values[name]
 
+    @property
+    def overridden(self) -> set[str]:
+        """The parameters that the reader gave; where runs are stored is not one that changes a result."""
+        return self._given - {"store"}
+
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><td>{name}</td><td>{value}</td><td>{'given' if name in self._given else 'from the profile'}</td></tr>"

@@ -82,8 +82,8 @@ def test_toy_landscapes_refuse_what_is_none():
         toy.product_of_quadratics([1, 1])
 
 
-def judged(store, claim, holds):
-    settings = Settings({"profile": "smoke", "store": str(store)}, set())
+def judged(store, claim, holds, given=()):
+    settings = Settings({"profile": "smoke", "store": str(store)}, {"store", *given})
     return lmc.judge(claim, holds, "m", [1, 2, 3], "units", "toy", "fig-x", settings, "toy_barriers")
 
 
@@ -96,6 +96,13 @@ def test_rows_replace_their_own_and_keep_others(tmp_path):
     assert table.spread["B11"] == "2 ± 1 units (n = 3)"
     assert list(table.index.unique()) == list(ledger.CLAIMS)
     assert json.loads((tmp_path / "ledger/smoke/toy_barriers.json").read_text()).keys() == {"B11", "A3"}
+
+
+def test_a_rerun_with_other_parameters_leaves_the_ledger_alone(tmp_path):
+    judged(tmp_path, "B11", {0: True})
+    row = judged(tmp_path, "B11", {0: False}, given=["seed"])
+    assert row.verdict.item() == "fails"
+    assert ledger.table(tmp_path, "smoke").set_index("claim").verdict["B11"] == "holds"
 
 
 def test_unknown_claims_and_empty_verdicts_are_refused(tmp_path):
