@@ -50,6 +50,7 @@ def plain(name: str) -> float:
 def main() -> None:
     """Print the table."""
     torch.set_num_threads(min(2, torch.get_num_threads()))
+    plain("resnet8-w8")  # a warm-up: the first use of anything is slow
     epoch = STEPS / training.steps_per_epoch(load_data("digits"), RECIPE)
     print(
         f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads, {MODELS} models, {STEPS} steps each"

@@ -103,15 +103,17 @@ def execute(source: Path, target: Path, parameters: dict[str, str]) -> float:
 
 def dependencies(source: Path) -> set[str]:
     """The rooms of lmclib that a notebook uses, directly or through other rooms."""
-    notebook = nbformat.read(source, as_version=4)
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    todo = {room for cell in code for room in _rooms_in(cell)}
+    todo = {room for cell in _code(source) for room in _rooms_in(cell)}
     rooms: set[str] = set()
     while todo:
         room = todo.pop()
         rooms.add(room)
         todo |= _rooms_in(_file(room).read_text()) - rooms
     return rooms
+
+
+def _code(source: Path) -> list[str]:
+    return [cell.source for cell in nbformat.read(source, as_version=4).cells if cell.cell_type == "code"]
 
 
 def _rooms_in(code: str) -> set[str]:
@@ -136,15 +138,17 @@ def _file(room: str) -> Path:
 def _chapters(profile: str, folder: Path) -> list[Chapter]:
     common = [Path("requirements.lock"), *sorted(Path("data/results").rglob("*.*"))]
     chapters: list[Chapter] = []
-    names = chapter_names()
-    for name in sorted(names, key=lambda name: name in LAST):
+    measured = hashlib.sha256()  # over all that decides what chapters measure: code, library and data, but not prose
+    for name in sorted(chapter_names(), key=lambda name: name in LAST):
         source = Path("book") / f"{name}.ipynb"
-        files = [source, *(_file(room) for room in sorted(dependencies(source))), *common]
         digest = hashlib.sha256(repr((profile, sys.version_info[:2])).encode())
-        for path in files:
-            digest.update(str(path.name).encode() + path.read_bytes())
+        for path in (*(_file(room) for room in sorted(dependencies(source))), *common):
+            digest.update(path.name.encode() + path.read_bytes())
         if name in LAST:
-            digest.update("".join(chapter.key for chapter in chapters if chapter.name not in LAST).encode())
+            digest.update(measured.digest())
+        else:
+            measured.update(digest.digest() + "".join(_code(source)).encode())
+        digest.update(source.read_bytes())
         chapters.append(Chapter(name, source, digest.hexdigest()[:16], folder))
     return chapters
 

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 import re
+import shutil
 import tomllib
 
 import altair
@@ -118,3 +119,15 @@ def test_the_cache_notices_prose_and_library(tmp_path, monkeypatch):
     after = {chapter.name: chapter.key for chapter in book._chapters("smoke", tmp_path)}
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"toy_barriers", "ledger", "preface"}
+
+
+def test_an_edit_of_prose_reruns_one_chapter(tmp_path, monkeypatch):
+    for name in ("_toc.yml", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "book", tmp_path / "book", ignore=shutil.ignore_patterns("vendor"))
+    monkeypatch.chdir(tmp_path)
+    before = {chapter.name: chapter.key for chapter in book._chapters("smoke", tmp_path)}
+    path = tmp_path / "book" / "toy_barriers.ipynb"
+    path.write_text(path.read_text().replace("Two valleys are two valleys", "Two valleys are two"))
+    after = {chapter.name: chapter.key for chapter in book._chapters("smoke", tmp_path)}
+    assert {name for name in before if before[name] != after[name]} == {"toy_barriers"}
