@@ -207,7 +207,7 @@ CLAIMS = {
             LANDSCAPING,
             "fig. 6",
             "In a product of quadratics, minima that are farther apart have higher barriers between them.",
-            "for each set of minima of the figure: over all pairs, barriers never fall as the distance grows",
+            "for each set of minima of the figure: every barrier is higher than all those between minima that are less far apart",
         ),
         Claim(
             "B12a",
