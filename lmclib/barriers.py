@@ -38,13 +38,13 @@ def barrier_curve(cube: LayerCube, alphas: int | Sequence[float] = 25) -> pd.Dat
         [0.0, -1.0, 0.0]
     """
     grid = _grid(alphas)
-    # the ends are always needed as the chord's
-    values = cube(torch.tensor([0.0, 1.0, *grid], dtype=torch.float64)[:, None].repeat(1, len(cube.layers)))
+    points = sorted({0.0, 1.0, *grid})  # the ends are always needed, as the chord's
+    values = cube(torch.tensor(points, dtype=torch.float64)[:, None].repeat(1, len(cube.layers)))
     table = pd.DataFrame({"alpha": grid})
     for name, value in zip(("loss", "error"), values, strict=True):
-        start, end, *inner = value.tolist()
-        table[name] = inner
-        table[f"{name}_barrier"] = table[name] - ((1 - grid) * start + grid * end)
+        at = dict(zip(points, value.tolist(), strict=True))
+        table[name] = [at[alpha] for alpha in grid]
+        table[f"{name}_barrier"] = table[name] - ((1 - grid) * at[0.0] + grid * at[1.0])
     return table[["alpha", "loss", "error", "loss_barrier", "error_barrier"]]
 
 

@@ -1,5 +1,6 @@
 """The layer cube between two models: everything in this book is a restriction or a derivative of it."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -8,12 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmclib.errors import LmcError
+from lmclib.functional import Functional, jet
 from lmclib.layers import find_layers
-from lmclib.stack import Stack
-from lmclib.training import SEATS, SMALL
+from lmclib.prefix import Prefixes
+from lmclib.stack import SMALL, Stack
 
 Batches = tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]]
 LOSSES = {"cross_entropy": F.cross_entropy, "squared": F.mse_loss}
+WIDTH = 4  # points evaluated side by side where images are small
+SHARED = 0.7  # of all layers of all points, the part left to compute below which sharing beats side by side
+DERIVATIVE_NUMBERS = 2**17  # inputs at a time for derivatives, whose graphs hold several times what a pass holds
 
 
 class Values(NamedTuple):
@@ -30,7 +35,11 @@ class LayerCube:
     linear path of both papers, the edges at the corners are single layers, staircases are cumulative averages.
 
     Running statistics of normalisation layers are interpolated like weights (`norm_stats="interpolate"`) or computed anew
-    at every point from `norm_data` (`"recompute"`). Integer buffers are never interpolated: they are model 1's.
+    at every point from `norm_data` (`"recompute"`). Integer buffers are never interpolated: they are model 1's. Frozen
+    parameters move like all others; a shared (tied) one counts once, in the first layer that uses it.
+
+    Values and derivatives are computed in the state dicts' floating-point type, so float64 state dicts give float64
+    throughout; sums over examples are float64 always.
 
     Args:
         model: the architecture, any `nn.Module`; its own weights are not used.
@@ -61,7 +70,7 @@ class LayerCube:
         loss: str | Callable[[Tensor, Tensor], Tensor] = "cross_entropy",
         norm_stats: str = "interpolate",
         norm_data: Batches | None = None,
-        batch_size: int = 500,
+        batch_size: int = 250,
     ):
         _check_states(model, t1, t2)
         if norm_stats not in ("interpolate", "recompute"):
@@ -76,8 +85,9 @@ class LayerCube:
         x = next(self._batches(self.data))[0][:2]
         self.model = model.to(self.dtype)
         self._layers = find_layers(self.model, x)
-        seats = SEATS if x.dim() == 4 and x[0, 0].numel() <= SMALL else 1
+        seats = WIDTH if x.dim() == 4 and x[0, 0].numel() <= SMALL else 1
         self._stack = Stack(self.model, seats, x).eval()
+        self._prefixes = self._function = None
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -87,11 +97,9 @@ class LayerCube:
     def state(self, a: float | Tensor) -> dict[str, Tensor]:
         """The state dict at one point of the cube, a number or (L,), without recomputed statistics."""
         point = self._points(a)[0]
-        moving = {key: point[i] for i, layer in enumerate(self._layers) for key in layer.keys}
         state = dict(self.t1)
-        for key, weight in moving.items():
-            # written so that both ends are exact
-            state[key] = torch.lerp(self.t1[key], self.t2[key], weight.to(self.dtype))
+        for i, alpha in enumerate(point.tolist()):
+            state |= self._mixed(i, alpha)
         return state
 
     @torch.no_grad()
@@ -108,9 +116,136 @@ class LayerCube:
             LmcError: a vector of the wrong length.
         """
         points = self._points(a)
-        parts = [self._evaluate(chunk) for chunk in points.split(self._stack.width)]
+        if self.norm_stats == "interpolate" and self._shares(points):
+            parts = [self._evaluate_shared(points)]
+        else:
+            parts = [self._evaluate(chunk) for chunk in points.split(self._stack.width)]
         loss, error = (torch.cat(part) for part in zip(*parts, strict=True))
         return Values(loss, error) if torch.as_tensor(a).dim() == 2 else Values(loss[0], error[0])
+
+    def gradient(self, a: float | Tensor) -> Tensor:
+        r"""$\partial\varphi / \partial a$ at one point, exact: entry $\ell$ is $\langle\nabla\mathcal L(\theta(a)), P_\ell\Delta\rangle$.
+
+        Args:
+            a: a number (all layers) or one point (L,).
+
+        Returns:
+            (L,) float64.
+
+        Raises:
+            LmcError: several points, recomputed statistics, a loss without a derivative.
+
+        Example:
+            >>> net, x = nn.Linear(1, 1, bias=False), torch.ones(1, 1)
+            >>> ends = ({"weight": torch.tensor([[w]])} for w in (-1.0, 3.0))
+            >>> LayerCube(net, *ends, (x, torch.zeros(1, 1)), loss="squared").gradient(0)  # 2 (-1) 4
+            tensor([-8.], dtype=torch.float64)
+        """
+        return self._derivatives(a, second=False)[0]
+
+    def hessian(self, a: float | Tensor) -> Tensor:
+        r"""$\partial^2\varphi / \partial a^2$ at one point, exact: the energies $(P_\ell\Delta)^\top H(\theta(a)) (P_m\Delta)$.
+
+        Where activations are piecewise linear, this is the Hessian within the linear region of each example: the kinks between
+        regions, where the gradient jumps, are not in it.
+
+        One row a layer by a second backward pass, which stops at that layer: the matrix is symmetric, so half of each
+        row is known. `float32` weights give it to about six digits, `float64` ones to rounding.
+
+        Args:
+            a: a number (all layers) or one point (L,).
+
+        Returns:
+            (L, L) float64, symmetric.
+
+        Raises:
+            LmcError: as `gradient`.
+
+        Source:
+            Landscaping Linear Mode Connectivity, equations 20 and 21: the matrix of cross-layer energies.
+
+        Example:
+            >>> net, x = nn.Linear(1, 1, bias=False), torch.ones(1, 1)
+            >>> ends = ({"weight": torch.tensor([[w]])} for w in (-1.0, 3.0))
+            >>> LayerCube(net, *ends, (x, torch.zeros(1, 1)), loss="squared").hessian(0)  # 2 · 4²
+            tensor([[32.]], dtype=torch.float64)
+        """
+        return self._derivatives(a, second=True)[1]
+
+    def jets(self, a: Tensor, direction: Tensor, order: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+        r"""The outputs at $a$ and their derivatives along a direction in the cube, up to `order`, batch by batch.
+
+        $f^{(k)} = \frac{d^k}{dt^k} f_{\theta(a + t d)}(x)\big|_{t=0}$ by nested forward mode: no Hessian is formed.
+
+        Args:
+            a: a point (L,).
+            direction: (L,).
+            order: the highest derivative.
+
+        Yields:
+            $(f, f', \dots)$, each (B, ...), and the targets (B, ...).
+
+        Raises:
+            LmcError: recomputed statistics.
+        """
+        function, start, step = self._differentiable(), self._points(a)[0].to(self.dtype), self._points(direction)[0]
+        zero = torch.zeros((), dtype=self.dtype)
+
+        def moved(t: Tensor) -> dict[str, Tensor]:
+            # layers that stay carry no derivative, which saves the work on all before the first that moves
+            return self._moved([a + t * d if d else a for a, d in zip(start, step.tolist(), strict=True)])
+
+        for x, y in self._small_batches():
+            yield jet(lambda t, x=x: function(moved(t), x), zero, order), y
+
+    @torch.no_grad()
+    def seconds_per_pass(self) -> float:
+        """The seconds of one forward pass over the data: the unit in which derivatives and predictions are priced."""
+        function, state, start = self._differentiable(), self._moved(self._points(0)[0].to(self.dtype)), time.perf_counter()
+        for x, _ in self._small_batches():
+            function(state, x)
+        return time.perf_counter() - start
+
+    def _derivatives(self, a: float | Tensor, second: bool) -> tuple[Tensor, Tensor]:
+        function, points = self._differentiable(), self._points(a)
+        if len(points) != 1:
+            raise LmcError(f"a: has {len(points)} points; a derivative is taken at one, a number or ({points.shape[1]},)")
+        n_layers, count = points.shape[1], 0
+        gradient, hessian = torch.zeros(n_layers).double(), torch.zeros(n_layers, n_layers).double()
+        for x, y in self._small_batches():
+            # a leaf for each layer, so that a backward pass for some layers does not visit the others
+            leaves = [alpha.to(self.dtype).requires_grad_() for alpha in points[0]]
+            loss = self.loss(function(self._moved(leaves), x), y)
+            if not loss.requires_grad:
+                raise LmcError(f"loss={getattr(self.loss, '__name__', self.loss)!r}: has no derivative in the outputs")
+            first = torch.autograd.grad(loss, leaves, create_graph=second, materialize_grads=True)
+            gradient += torch.stack(first).detach().double() * len(y)
+            for i in range(n_layers if second else 0):
+                hessian[i, i:] += _second(first[i], leaves[i:]) * len(y)
+            count += len(y)
+        upper = hessian.triu(1)
+        return gradient / count, (hessian + upper.T) / count
+
+    def _differentiable(self) -> Functional:
+        if self.norm_stats != "interpolate":
+            raise LmcError(
+                f"norm_stats={self.norm_stats!r}: derivatives exist for 'interpolate' only, where statistics are part of θ"
+            )
+        if self._function is None:
+            self._function = Functional(self.model)
+        return self._function
+
+    def _moved(self, alphas: Tensor | list[Tensor]) -> dict[str, Tensor]:
+        """The tensors at a point, differentiable in its coefficients."""
+        keys = [(key, i) for i, layer in enumerate(self._layers) for key in layer.parameters + layer.buffers]
+        return {key: self.t1[key] + alphas[i] * (self.t2[key] - self.t1[key]) for key, i in keys}
+
+    def _mixed(self, layer: int, alpha: float) -> dict[str, Tensor]:
+        """One layer's tensors at a coefficient; both ends are exact."""
+        keys = self._layers[layer].keys
+        if alpha in (0, 1):
+            return {key: (self.t2 if alpha else self.t1)[key] for key in keys}
+        return {key: torch.lerp(self.t1[key], self.t2[key], alpha) for key in keys}
 
     def _points(self, a: float | Tensor) -> Tensor:
         """Any accepted form of `a` as (n, L) float64."""
@@ -143,6 +278,32 @@ class LayerCube:
             count += len(y)
         return loss / count, wrong / count
 
+    def _shares(self, points: Tensor) -> bool:
+        """Whether points have enough in common to be walked together rather than side by side."""
+        n, n_layers = points.shape
+        steps = sum(len(points[:, : i + 1].unique(dim=0)) for i in range(n_layers))
+        if n == 1 or steps > n * n_layers * (1 if self._stack.width == 1 else SHARED):
+            return False
+        if self._prefixes is None:
+            try:
+                self._prefixes = Prefixes(self.model, self._layers, next(self._batches(self.data))[0][:2])
+            except ValueError:
+                self._prefixes = False
+        return bool(self._prefixes)
+
+    def _evaluate_shared(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and error at any number of points that share the passes up to where they part."""
+        loss, wrong, count = torch.zeros(len(points)).double(), torch.zeros(len(points)).double(), 0
+        wide = torch.channels_last
+        for x, y in self._batches(self.data):
+            if x.dim() == 4:  # convolutions are faster in channels-last on a CPU
+                x = x.contiguous(memory_format=wide)
+            for group, out in self._prefixes.outputs(x, points, self._mixed):
+                loss[group] += self.loss(out, y).double().cpu() * len(y)
+                wrong[group] += _n_wrong(out, y)
+            count += len(y)
+        return loss / count, wrong / count
+
     def _outputs(self, x: Tensor) -> Tensor:
         if x.dim() == 4 and self._stack.width > 1:  # small grouped convolutions are faster in channels-last on a CPU
             wide = x.repeat(1, self._stack.width, 1, 1).contiguous(memory_format=torch.channels_last)
@@ -165,11 +326,28 @@ class LayerCube:
             module.momentum = momentum
         self._stack.eval()
 
+    def _small_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The data in batches whose derivatives fit into a bounded memory."""
+        data = self.data
+        if isinstance(data, tuple) and len(data) == 2 and all(map(torch.is_tensor, data)):
+            data = [data]
+        for batch in data:
+            at_most = max(1, DERIVATIVE_NUMBERS // max(1, batch[0][0].numel()))
+            yield from self._batches(zip(*(part.split(at_most) for part in batch), strict=True))
+
     def _batches(self, data: Batches) -> Iterator[tuple[Tensor, Tensor]]:
         if isinstance(data, tuple) and len(data) == 2 and all(map(torch.is_tensor, data)):
             data = zip(*(part.split(self.batch_size) for part in data), strict=True)
         for x, y in data:
             yield (x.to(self.dtype) if x.is_floating_point() else x), (y.to(self.dtype) if y.is_floating_point() else y)
+
+
+def _second(slope: Tensor, leaves: list[Tensor]) -> Tensor:
+    """The derivatives of a first derivative; zero where it does not depend on anything."""
+    if not slope.requires_grad:
+        return torch.zeros(len(leaves)).double()
+    row = torch.autograd.grad(slope, leaves, retain_graph=True, materialize_grads=True)
+    return torch.stack(row).detach().double()
 
 
 def _n_wrong(out: Tensor, y: Tensor) -> float:

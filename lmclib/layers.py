@@ -1,6 +1,6 @@
 """The layers of a network: which parameters belong together, in the order of the forward pass."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +16,18 @@ class Layer:
         name: the module's path; the root's own parameters are called `(root)`.
         parameters: the state-dict keys of its parameters.
         buffers: the state-dict keys of its floating-point buffers (a normalisation layer's running statistics).
+        aliases: further state-dict keys of the same parameters, where they are shared (tied).
     """
 
     name: str
     parameters: tuple[str, ...]
     buffers: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
         """All state-dict keys that move with this layer."""
-        return self.parameters + self.buffers
+        return self.parameters + self.buffers + self.aliases
 
 
 def find_layers(model: nn.Module, x: Tensor) -> tuple[Layer, ...]:
@@ -33,7 +35,8 @@ def find_layers(model: nn.Module, x: Tensor) -> tuple[Layer, ...]:
 
     A layer is a module that owns parameters: weight with its bias, a normalisation layer's buffers with its parameters
     (both papers' sense). A shared (tied) parameter belongs to the first module that the pass reaches and is counted
-    once. A module that the pass never calls by itself comes right after its nearest ancestor that is called.
+    once. A module that the pass never calls by itself comes right after its nearest ancestor that is called. Statistics
+    of a normalisation without parameters belong to the layer before it, so that nothing of a network stays behind.
 
     Args:
         model: any module.
@@ -47,24 +50,29 @@ def find_layers(model: nn.Module, x: Tensor) -> tuple[Layer, ...]:
         >>> [(layer.name, layer.parameters) for layer in find_layers(net, torch.zeros(2, 2))]
         [('0', ('0.weight', '0.bias')), ('2', ('2.weight', '2.bias'))]
     """
-    seen: set[int] = set()
-    layers = []
-    state = set(model.state_dict())
-    modules = dict(model.named_modules())
+    names: dict[int, list[str]] = {}
+    for key, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(key)
+    layers: list[Layer] = []
+    loose: tuple[str, ...] = ()  # statistics that no layer owns yet
+    state, modules = set(model.state_dict()), dict(model.named_modules())
     for name in _forward_order(model, x):
         module, prefix = modules[name], f"{name}." if name else ""
-        parameters = []
-        for key, parameter in module.named_parameters(recurse=False):
-            if id(parameter) not in seen:
-                seen.add(id(parameter))
-                parameters.append(prefix + key)
+        own = [(prefix + key, names.pop(id(p), None)) for key, p in module.named_parameters(recurse=False)]
+        parameters = tuple(key for key, all_names in own if all_names)
+        aliases = tuple(other for key, all_names in own if all_names for other in all_names if other != key)
         buffers = tuple(
             prefix + key
             for key, buffer in module.named_buffers(recurse=False)
             if buffer.is_floating_point() and prefix + key in state
         )
         if parameters:
-            layers.append(Layer(name or "(root)", tuple(parameters), buffers))
+            layers.append(Layer(name or "(root)", parameters, loose + buffers, aliases))
+            loose = ()
+        elif buffers and layers:
+            layers[-1] = replace(layers[-1], buffers=layers[-1].buffers + buffers)
+        else:
+            loose += buffers
     if not layers:
         raise LmcError(f"model: {type(model).__name__} has no parameters, so there is nothing to interpolate")
     return tuple(layers)

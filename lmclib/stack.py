@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+SEATS = 8  # networks in lock-step; fixed, because bits depend on it
+SMALL = 12 * 12  # images of more pixels gain nothing from lock-step on a CPU
+
 
 class Stack(nn.Module):
     r"""`width` networks of one architecture side by side: $f(x)_k = f_{\theta_k}(x_k)$ for seats $k = 1, \dots, K$.

@@ -13,11 +13,9 @@ from torch.nn import functional as F
 
 from lmclib.data import Dataset
 from lmclib.errors import LmcError
-from lmclib.stack import Stack
+from lmclib.stack import SEATS, SMALL, Stack
 
 NUMERICS = 2  # part of every run's address: raise it when a change alters the bits that training produces
-SEATS = 8  # networks trained in lock-step; fixed, because bits depend on it
-SMALL = 12 * 12  # images of more pixels gain nothing from lock-step on a CPU
 
 
 class Recipe(BaseModel):

@@ -17,12 +17,13 @@ from lmclib import book
 
 FLOORS = (
     ("errors",),
-    ("data", "layers", "models", "stack"),
-    ("store",),
+    ("data", "functional", "layers", "models", "stack"),
+    ("prefix", "store"),
     ("training",),
     ("forking",),
     ("cube",),
-    ("barriers", "geometry", "toy"),
+    ("barriers", "geometry", "layerwise", "theory", "toy"),
+    ("pairs", "prediction"),
     ("claims",),
     ("settings",),
     ("profiles", "ledger"),
