@@ -18,6 +18,7 @@ _ROOMS = {
     "training": ("RECIPES", "Recipe"),
     "forking": ("Family", "ForkSpec", "fork", "fork_all"),
     "cube": ("LayerCube",),
+    "pairs": ("Pair", "over_pairs", "sibling_pairs", "stranger_pairs"),
     "barriers": ("barrier_curve", "barrier_evolution", "barrier_height", "barrier_kind"),
     "layerwise": (
         "cumulative_barriers",
@@ -27,7 +28,8 @@ _ROOMS = {
         "pair_barriers",
         "window_barriers",
     ),
-    "prediction": ("Energies", "predict_curve", "predict_group_barriers", "predict_layer_barriers"),
+    "prediction": ("Energies", "energy_table", "predict_curve", "predict_group_barriers", "predict_layer_barriers"),
+    "agreement": ("agreement",),
     "geometry": ("distance", "sibling_angle", "sibling_geometry", "solution_plane_cosine"),
     "settings": ("parameters",),
     "profiles": ("FORKING", "fork_specs"),

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
 from lmclib.cube import LayerCube
 from lmclib.errors import LmcError
 from lmclib.forking import Family
+from lmclib.pairs import over_pairs, sibling_pairs
 
 KINDS = ("none", "bump", "ridge", "wide ridge")
 
@@ -120,48 +120,9 @@ def barrier_evolution(
     Source:
         Landscaping Linear Mode Connectivity, figures 1 and 8 to 12.
     """
-    grid = _grid(alphas)
-    jobs = [
-        (family, fork_epoch, epoch, pair)
-        for family in families
-        for fork_epoch in family.fork_epochs
-        for epoch in _chosen(family.epochs(fork_epoch), epochs)
-        for pair in (pairs or family.pairs)
-    ]
-    parts = []
-    for family, fork_epoch, epoch, pair in tqdm(
-        jobs, desc=f"barriers ({split}, {norm_stats})", unit="curve", disable=not progress
-    ):
-        step = round(fork_epoch * family.epoch_steps)
-        description = {
-            "kind": "barrier_curve",
-            "children": [family.child_address(step, sibling) for sibling in pair],
-            "epoch": epoch,
-            "alphas": grid.tolist(),
-            "split": split,
-            "norm_stats": norm_stats,
-        }
-        curve = family.store.table(
-            description,
-            lambda f=family, at=(fork_epoch, epoch, split, pair, norm_stats): barrier_curve(f.cube(*at), grid),
-        )
-        labels = {
-            "seed": family.spec.seed,
-            "fork_epoch": fork_epoch,
-            "epoch": epoch,
-            "child_epoch": epoch - fork_epoch,
-            "pair": f"{pair[0] + 1}–{pair[1] + 1}",
-            "split": split,
-            "norm_stats": norm_stats,
-        }
-        parts.append(curve.assign(**labels))
-    return pd.concat(parts, ignore_index=True)
-
-
-def _chosen(stored: list[int], epochs: Sequence[int] | None) -> list[int]:
-    if epochs is None:
-        return stored
-    return sorted({stored[-1] if epoch == -1 else epoch for epoch in epochs if epoch == -1 or epoch in stored})
+    chosen = sibling_pairs(families, epochs=epochs, children=pairs)
+    table = over_pairs(chosen, barrier_curve, split, norm_stats, progress, alphas=_grid(alphas).tolist())
+    return table.drop(columns="kin")
 
 
 def _grid(alphas: int | Sequence[float]) -> np.ndarray:

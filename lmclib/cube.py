@@ -201,7 +201,11 @@ class LayerCube:
     @torch.no_grad()
     def seconds_per_pass(self) -> float:
         """The seconds of one forward pass over the data: the unit in which derivatives and predictions are priced."""
-        function, state, start = self._differentiable(), self._moved(self._points(0)[0].to(self.dtype)), time.perf_counter()
+        function, state, start = (
+            self._differentiable(),
+            self._moved(self._points(0)[0].to(self.dtype)),
+            time.perf_counter(),
+        )
         for x, _ in self._small_batches():
             function(state, x)
         return time.perf_counter() - start
@@ -209,7 +213,9 @@ class LayerCube:
     def _derivatives(self, a: float | Tensor, second: bool) -> tuple[Tensor, Tensor]:
         function, points = self._differentiable(), self._points(a)
         if len(points) != 1:
-            raise LmcError(f"a: has {len(points)} points; a derivative is taken at one, a number or ({points.shape[1]},)")
+            raise LmcError(
+                f"a: has {len(points)} points; a derivative is taken at one, a number or ({points.shape[1]},)"
+            )
         n_layers, count = points.shape[1], 0
         gradient, hessian = torch.zeros(n_layers).double(), torch.zeros(n_layers, n_layers).double()
         for x, y in self._small_batches():

@@ -1,0 +1,145 @@
+"""Pairs of stored networks, and any measurement of their layer cubes: computed once, remembered in the store."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from lmclib.cube import LayerCube
+from lmclib.errors import LmcError
+from lmclib.forking import Family
+
+MEASURES = 1  # part of every remembered table's address: raise it when a change alters what measurements mean
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two children at one epoch: siblings, or strangers (of different parents, so of different initialisations)."""
+
+    families: tuple[Family, Family]
+    fork_epoch: float
+    epoch: int
+    children: tuple[int, int]
+
+    @property
+    def kin(self) -> str:
+        return "siblings" if self.families[0] is self.families[1] else "strangers"
+
+    def cube(self, split: str = "train", norm_stats: str = "interpolate") -> LayerCube:
+        """The layer cube between the two; recomputed statistics come from the training split."""
+        one = self.families[0]
+        states = (f.child(self.fork_epoch, k, self.epoch) for f, k in zip(self.families, self.children, strict=True))
+        data, norm_data = one.data.pair(split), one.data.pair("train")
+        return LayerCube(one.model, *states, data, norm_stats=norm_stats, norm_data=norm_data)
+
+    @property
+    def labels(self) -> dict[str, object]:
+        """The columns that tell this pair from others."""
+        one, two = (family.spec.seed for family in self.families)
+        seeds = ("", "") if one == two else (f"{one}.", f"{two}.")
+        return {
+            "kin": self.kin,
+            "seed": one,
+            "fork_epoch": self.fork_epoch,
+            "epoch": self.epoch,
+            "child_epoch": self.epoch - self.fork_epoch,
+            "pair": "–".join(f"{seed}{child + 1}" for seed, child in zip(seeds, self.children, strict=True)),
+        }
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where the two are stored."""
+        return [
+            f.child_address(round(self.fork_epoch * f.epoch_steps), k)
+            for f, k in zip(self.families, self.children, strict=True)
+        ]
+
+
+def sibling_pairs(
+    families: Iterable[Family],
+    fork_epochs: Sequence[float] | None = None,
+    epochs: Sequence[int] | None = None,
+    children: Sequence[tuple[int, int]] | None = None,
+) -> list[Pair]:
+    """Every two siblings of every fork at every stored epoch, or those of them that are asked for.
+
+    Args:
+        families: forking experiments, one a seed.
+        fork_epochs: which forks, as trained.
+        epochs: which stored epochs; -1 is the last.
+        children: which siblings, counted from 0.
+    """
+    return [
+        Pair((family, family), fork, epoch, pair)
+        for family in families
+        for fork in (family.fork_epochs if fork_epochs is None else fork_epochs)
+        for epoch in _chosen(family.epochs(fork), epochs)
+        for pair in (children or family.pairs)
+    ]
+
+
+def stranger_pairs(
+    families: Sequence[Family], fork_epoch: float = 0, epochs: Sequence[int] | None = None
+) -> list[Pair]:
+    """The first children of neighbouring seeds: networks that share neither initialisation nor data order.
+
+    Raises:
+        LmcError: fewer than two families.
+    """
+    if len(families) < 2:
+        raise LmcError(f"families: has {len(families)}; strangers need at least two seeds")
+    # around the ring, so that there are as many pairs as seeds
+    ring = zip(families, [*families[1:], families[0]], strict=True)
+    return [
+        Pair((one, two), fork_epoch, epoch, (0, 0))
+        for one, two in (ring if len(families) > 2 else [tuple(families)])
+        for epoch in _chosen(one.epochs(fork_epoch), epochs)
+    ]
+
+
+def over_pairs(
+    pairs: Iterable[Pair],
+    measure: Callable[..., pd.DataFrame],
+    split: str = "train",
+    norm_stats: str = "interpolate",
+    progress: bool = True,
+    **options: object,
+) -> pd.DataFrame:
+    """A measurement of every pair's cube, in one table; what the store has is not measured again.
+
+    Args:
+        pairs: from `sibling_pairs` or `stranger_pairs`.
+        measure: `barrier_curve`, `layer_barriers`, …: a function of a cube that returns a table.
+        split: `train` or `test`.
+        norm_stats: `interpolate` or `recompute`.
+        progress: whether to show a progress bar.
+        **options: handed to `measure`; plain values only, as they are part of the table's address.
+
+    Returns:
+        The tables' rows with `kin`, `seed`, `fork_epoch`, `epoch` (the parent's clock), `child_epoch`, `pair`, `split`,
+        `norm_stats`.
+    """
+    name, parts = measure.__name__, []
+    what = f"{name.replace('_', ' ')} ({split}, {norm_stats})"
+    for pair in tqdm(list(pairs), desc=what, unit="pair", disable=not progress):
+        description = {
+            "kind": name,
+            "children": pair.addresses,
+            "epoch": pair.epoch,
+            "split": split,
+            "norm_stats": norm_stats,
+            "measures": MEASURES,
+            **options,
+        }
+        table = pair.families[0].store.table(
+            description, lambda pair=pair: measure(pair.cube(split, norm_stats), **options)
+        )
+        parts.append(table.assign(**pair.labels, split=split, norm_stats=norm_stats))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _chosen(stored: list[int], epochs: Sequence[int] | None) -> list[int]:
+    if epochs is None:
+        return stored
+    return sorted({stored[-1] if epoch == -1 else epoch for epoch in epochs if epoch == -1 or epoch in stored})
