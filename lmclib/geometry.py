@@ -6,6 +6,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lmclib.cube import LayerCube
 from lmclib.forking import Family
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -26,6 +27,25 @@ def distance(t1: State, t2: State) -> float:
         5.0
     """
     return float((flatten(t2) - flatten(t1)).norm())
+
+
+def layer_distances(cube: LayerCube) -> pd.DataFrame:
+    r"""Every layer's part of the distance, $\lVert P_\ell(\theta_2 - \theta_1)\rVert$ over its parameters: `layer`, `distance`.
+
+    Source:
+        Landscaping Linear Mode Connectivity, figures 15 to 20.
+
+    Example:
+        >>> ends = ({"weight": torch.tensor([[w]]), "bias": torch.tensor([w])} for w in (0.0, 1.0))
+        >>> cube = LayerCube(torch.nn.Linear(1, 1), *ends, (torch.ones(1, 1), torch.zeros(1, 1)), loss="squared")
+        >>> round(layer_distances(cube).distance.item() ** 2, 6)
+        2.0
+    """
+    rows = []
+    for layer in cube._layers:
+        one, two = ({key: state[key] for key in layer.parameters} for state in (cube.t1, cube.t2))
+        rows.append({"layer": layer.name, "distance": distance(one, two)})
+    return pd.DataFrame(rows)
 
 
 def sibling_angle(t1: State, t2: State, base: State | None = None) -> float:

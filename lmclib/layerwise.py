@@ -1,6 +1,6 @@
 """Layer-wise barriers: what happens when some of the layers are averaged and the others are not."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -12,6 +12,8 @@ from lmclib.errors import LmcError
 
 BASELINES = ("models", "cut")
 ORDERS = ("bottom-up", "top-down", "random", "minimal")
+NETWORK = "network"  # what tables call all layers together
+MOST_FOR_ALL_SETS = 10  # layers, of which all sets are measured
 VALUES = ["loss", "error", "loss_barrier", "error_barrier"]
 Groups = Mapping[str, Sequence[str]] | Iterable[Sequence[str]]
 
@@ -49,26 +51,7 @@ def group_barriers(
         >>> group_barriers(cube, {"all": cube.layers}).loss_barrier.tolist()  # w² in the middle less 1, thrice
         [-1.0, -1.0, -1.0]
     """
-    if baseline not in BASELINES:
-        raise LmcError(f"baseline={baseline!r}: must be one of {', '.join(map(repr, BASELINES))}")
-    if not len(alphas) or min(alphas) < 0 or max(alphas) > 1:
-        raise LmcError(f"alphas={list(alphas)}: must be at least one number in [0, 1]")
-    named = _named(cube, groups)
-    value = _evaluate(cube, named, [0, *alphas, 1] if baseline == "cut" else alphas)
-    rows = []
-    for name, corner in named.items():
-        for alpha in alphas:
-            one, two = value(alpha * corner), value(1 - (1 - alpha) * corner)
-            chord = (1 - alpha) * value(0 * corner) + alpha * value(1 + 0 * corner)
-            ends = [chord, chord]
-            if baseline == "cut":
-                ends[0] = (1 - alpha) * value(0 * corner) + alpha * value(corner)
-                ends[1] = (1 - alpha) * value(1 - corner) + alpha * value(1 + 0 * corner)
-            both = (1 - alpha) * one + alpha * two
-            base = (1 - alpha) * ends[0] + alpha * ends[1]
-            for into, at, below in (("1", one, ends[0]), ("2", two, ends[1]), ("both", both, base)):
-                rows.append((name, int(corner.sum()), into, alpha, *at, *(at - below)))
-    return pd.DataFrame(rows, columns=["group", "n_layers", "into", "alpha", *VALUES])
+    return _rows(cube, _named(cube, groups), alphas, (baseline,)).drop(columns="baseline")
 
 
 def layer_barriers(cube: LayerCube, alphas: Sequence[float] = (0.5,), baseline: str = "models") -> pd.DataFrame:
@@ -171,19 +154,89 @@ def null_model(n_layers: int | pd.Series, full: float, depth: int) -> float | pd
     return n_layers * full / depth
 
 
-def _named(cube: LayerCube, groups: Groups) -> dict[str, torch.Tensor]:
-    """Each group's name and its corner of the cube, checked."""
-    items = groups if isinstance(groups, Mapping) else {" + ".join(group): group for group in map(tuple, groups)}
-    if not items:
-        raise LmcError("groups: must hold at least one group of layers")
-    corners = {}
-    for name, group in items.items():
-        if isinstance(group, str) or not len(group) or len(set(group)) < len(group):
-            raise LmcError(f"groups: {name!r} is {group!r}; must be one or more layer names, none of them twice")
-        if unknown := [layer for layer in group if layer not in cube.layers]:
-            raise LmcError(f"groups: {unknown[0]!r} is no layer; the layers are {', '.join(cube.layers)}")
-        corners[name] = torch.tensor([float(layer in group) for layer in cube.layers], dtype=torch.float64)
-    return corners
+def layer_table(cube: LayerCube) -> pd.DataFrame:
+    """The barriers at α = ½ of every layer and of the whole network, by both baselines; each point is evaluated once.
+
+    Returns:
+        A row a layer, baseline and direction: `layer` (the last is `network`, all of them), `baseline`, `into`, `loss`, `error`,
+        `loss_barrier`, `error_barrier`.
+    """
+    named = _named(cube, {**{name: [name] for name in cube.layers}, NETWORK: cube.layers})
+    return _rows(cube, named, (0.5,), BASELINES).rename(columns={"group": "layer"}).drop(columns=["n_layers", "alpha"])
+
+
+def staircase_table(cube: LayerCube, orders: Sequence[str] = ORDERS, seeds: Sequence[int] = (0,)) -> pd.DataFrame:
+    """`cumulative_barriers` at α = ½ for several orders at once, the random one once a seed: with `order` and `draw`."""
+    tables = [
+        cumulative_barriers(cube, order, seed=seed).assign(order=order, draw=seed)
+        for order in orders
+        for seed in (seeds if order == "random" else (0,))
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def set_table(cube: LayerCube) -> pd.DataFrame:
+    """The barriers (`into="both"`, α = ½) of all $2^L - 1$ sets of layers, or of a chosen few where L is more than ten.
+
+    The few are single layers, pairs, and all steps of the staircases of every order.
+
+    Returns:
+        A row a set: `set`, a string of L digits whose ℓ-th is 1 where layer ℓ is in it; `n_layers`, `loss_barrier`, `error_barrier`.
+    """
+    names = cube.layers
+    if len(names) <= MOST_FOR_ALL_SETS:
+        sets = [set(chosen) for n in range(1, len(names) + 1) for chosen in combinations(names, n)]
+    else:
+        sets = [set(chosen) for n in (1, 2) for chosen in combinations(names, n)]
+        for order in (_ordered(cube, order, 0) for order in ORDERS):
+            sets += [set(order[:n]) for n in range(3, len(order) + 1)]
+    groups = {layer_key(names, chosen): sorted(chosen, key=names.index) for chosen in sets}
+    table = group_barriers(cube, groups).query("into == 'both'").rename(columns={"group": "set"})
+    return table[["set", "n_layers", "loss_barrier", "error_barrier"]].reset_index(drop=True)
+
+
+def layer_key(layers: Sequence[str], chosen: Iterable[str]) -> str:
+    """A set of layers as a string of digits, 1 for those that are in it.
+
+    Example:
+        >>> layer_key(("first", "second", "third"), {"third", "first"})
+        '101'
+    """
+    chosen = set(chosen)
+    return "".join("1" if name in chosen else "0" for name in layers)
+
+
+def _rows(
+    cube: LayerCube, named: dict[str, torch.Tensor], alphas: Sequence[float], baselines: Sequence[str]
+) -> pd.DataFrame:
+    """The rows of `group_barriers` for each baseline."""
+    for baseline in baselines:
+        if baseline not in BASELINES:
+            raise LmcError(f"baseline={baseline!r}: must be one of {', '.join(map(repr, BASELINES))}")
+    if not len(alphas) or min(alphas) < 0 or max(alphas) > 1:
+        raise LmcError(f"alphas={list(alphas)}: must be at least one number in [0, 1]")
+    value = _evaluate(cube, named, [0, *alphas, 1] if "cut" in baselines else alphas)
+    rows = []
+    for name, corner in named.items():
+        for baseline in baselines:
+            for alpha in alphas:
+                one, two = value(alpha * corner), value(1 - (1 - alpha) * corner)
+                ends = _chords(value, corner, alpha, baseline)
+                both = (1 - alpha) * one + alpha * two
+                base = (1 - alpha) * ends[0] + alpha * ends[1]
+                for into, at, below in (("1", one, ends[0]), ("2", two, ends[1]), ("both", both, base)):
+                    rows.append((name, int(corner.sum()), baseline, into, alpha, *at, *(at - below)))
+    return pd.DataFrame(rows, columns=["group", "n_layers", "baseline", "into", "alpha", *VALUES])
+
+
+def _chords(value: Callable, corner: torch.Tensor, alpha: float, baseline: str) -> list[np.ndarray]:
+    """What the values into model 1 and into model 2 are compared with."""
+    if baseline == "models":
+        return [(1 - alpha) * value(0 * corner) + alpha * value(1 + 0 * corner)] * 2
+    return [
+        (1 - alpha) * value(0 * corner) + alpha * value(corner),
+        (1 - alpha) * value(1 - corner) + alpha * value(1 + 0 * corner),
+    ]
 
 
 def _evaluate(cube: LayerCube, named: dict[str, torch.Tensor], alphas: Sequence[float]):

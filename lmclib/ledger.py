@@ -46,14 +46,16 @@ CLAIMS = {
             LAYERWISE,
             "fig. 1",
             "Averaging one layer makes almost no barrier, though averaging all layers does.",
-            FULL + "every single layer's is below a tenth of it",
+            "for a seed, siblings of the first fork, in two parts (loss; error): "
+            + FULL
+            + "every single layer's barrier, into either model, is below a tenth of the full one",
         ),
         Claim(
             "A2",
             LAYERWISE,
             "fig. 2",
             "Layers added one by one to the average build the barrier up; the middle layers cause it.",
-            "most of the rise of the cumulative barrier comes from the middle third of the layers, in both orders",
+            "for a seed, in two parts (bottom-up; top-down): adding the middle third of the layers raises the loss barrier by more than half of the full one",
         ),
         Claim(
             "A3",
@@ -67,7 +69,7 @@ CLAIMS = {
             LAYERWISE,
             "theorem 4.1",
             "A deep linear network's squared loss is convex along any one layer.",
-            "no second derivative along a cut is negative beyond rounding",
+            "in symbols, for random and for trained networks: no second derivative along a cut is below −1e-10 of the largest loss on it",
         ),
         Claim(
             "A5",
@@ -123,14 +125,14 @@ CLAIMS = {
             LAYERWISE,
             "appendix",
             "The learning rate changes the full barrier and which layers have one.",
-            "barriers at two learning rates differ by more than their spread over seeds",
+            "in two parts: mean full loss barriers at two learning rates differ by more than the sum of their standard deviations over seeds; another layer has the highest mean barrier",
         ),
         Claim(
             "A13",
             LAYERWISE,
             "reviews",
             "Windows, pairs and a null model: the barrier is not spread evenly over layers.",
-            "some window's share exceeds its share of the layers by more than the spread",
+            "the highest window of a third of the layers has a mean part of the full loss barrier above its share of the layers, by more than its standard deviation over seeds",
         ),
         Claim(
             "B1",
@@ -172,7 +174,7 @@ CLAIMS = {
             LANDSCAPING,
             "figs. 4a, 14a",
             "Proposition 1 predicts the barrier within a decent ballpark.",
-            "predicted over actual within a factor of two for most forks",
+            "for a seed, in two parts (with weight decay; without): predicted over actual within a factor of two at most of the forks whose loss barrier exceeds 0.01 nats",
         ),
         Claim(
             "B7",
@@ -186,21 +188,21 @@ CLAIMS = {
             LANDSCAPING,
             "fig. 5",
             "Proposition 2 predicts layer barriers over training.",
-            "rank correlation over layers above 0.8",
+            "for a seed: the median over forks and epochs of the rank correlation over layers, predicted with actual, is above 0.8",
         ),
         Claim(
             "B9",
             LANDSCAPING,
             "figs. 15–20",
             "Both curvature and distance are needed to model layer barriers.",
-            "the energy correlates better than either alone",
+            "for a seed, in two parts: over layers, forks and epochs the energy correlates in rank with the barrier better than curvature alone; than squared distance alone",
         ),
         Claim(
             "B10",
             LANDSCAPING,
             "eqs. 20–21",
             "The matrix of cross-layer energies predicts the barrier of any set of layers.",
-            "rank correlation over staircases above 0.8",
+            "for a seed: over the steps of all staircases the rank correlation of predicted with actual barriers is above 0.8",
         ),
         Claim(
             "B11",
@@ -221,7 +223,7 @@ CLAIMS = {
             LANDSCAPING,
             "future work",
             "The barrier can be predicted better than to second order, cheaply.",
-            "median relative error below Proposition 1's at less than ten forward passes",
+            "for a seed: over forks, a method that costs no more than Proposition 1 has a lower median relative error",
         ),
         Claim(
             "B12c",

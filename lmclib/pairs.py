@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+import torch
 from tqdm.auto import tqdm
 
 from lmclib.cube import LayerCube
@@ -26,11 +27,14 @@ class Pair:
     def kin(self) -> str:
         return "siblings" if self.families[0] is self.families[1] else "strangers"
 
-    def cube(self, split: str = "train", norm_stats: str = "interpolate") -> LayerCube:
-        """The layer cube between the two; recomputed statistics come from the training split."""
+    def cube(self, split: str = "train", norm_stats: str = "interpolate", examples: int | None = None) -> LayerCube:
+        """The layer cube between the two, on all examples or on some, evenly spaced; recomputed statistics come from the training split."""
         one = self.families[0]
         states = (f.child(self.fork_epoch, k, self.epoch) for f, k in zip(self.families, self.children, strict=True))
         data, norm_data = one.data.pair(split), one.data.pair("train")
+        if examples is not None and examples < len(data[1]):
+            chosen = torch.linspace(0, len(data[1]) - 1, examples).round().long()
+            data = tuple(part[chosen] for part in data)
         return LayerCube(one.model, *states, data, norm_stats=norm_stats, norm_data=norm_data)
 
     @property
@@ -104,6 +108,7 @@ def over_pairs(
     split: str = "train",
     norm_stats: str = "interpolate",
     progress: bool = True,
+    examples: int | None = None,
     **options: object,
 ) -> pd.DataFrame:
     """A measurement of every pair's cube, in one table; what the store has is not measured again.
@@ -114,6 +119,7 @@ def over_pairs(
         split: `train` or `test`.
         norm_stats: `interpolate` or `recompute`.
         progress: whether to show a progress bar.
+        examples: how many of the split's examples, evenly spaced; all by default.
         **options: handed to `measure`; plain values only, as they are part of the table's address.
 
     Returns:
@@ -129,11 +135,12 @@ def over_pairs(
             "epoch": pair.epoch,
             "split": split,
             "norm_stats": norm_stats,
+            "examples": examples,
             "measures": MEASURES,
             **options,
         }
         table = pair.families[0].store.table(
-            description, lambda pair=pair: measure(pair.cube(split, norm_stats), **options)
+            description, lambda pair=pair: measure(pair.cube(split, norm_stats, examples), **options)
         )
         parts.append(table.assign(**pair.labels, split=split, norm_stats=norm_stats))
     return pd.concat(parts, ignore_index=True)

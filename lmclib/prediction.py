@@ -1,7 +1,7 @@
 """Predicting barriers from what the two ends know: their curvature, their slopes, or their outputs' derivatives."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import factorial
 
@@ -14,12 +14,13 @@ from lmclib.barriers import _grid
 from lmclib.cube import LayerCube
 from lmclib.errors import LmcError
 from lmclib.functional import jet
-from lmclib.layerwise import Groups, _named
+from lmclib.layerwise import Groups, _named, group_barriers
 
 EXPANSIONS = {"published": 2, "gradient": 2, "taylor3": 3, "taylor4": 4}  # the order of each end's expansion
 INTERPOLATIONS = {"hermite": 2, "logit-cubic": 1, "logit-quintic": 2}  # derivatives taken at both ends
 METHODS = (*EXPANSIONS, *INTERPOLATIONS)
 ENERGY_METHODS = ("published", "gradient")
+Jets = list[tuple[tuple[Tensor, ...], Tensor]]  # the outputs' derivatives along a line, and the targets, batch by batch
 
 
 def predict_curve(cube: LayerCube, alphas: int | Sequence[float] = 25, method: str = "published") -> pd.DataFrame:
@@ -57,7 +58,7 @@ def predict_curve(cube: LayerCube, alphas: int | Sequence[float] = 25, method: s
     grid = _grid(alphas)
     with _Cost(cube) as cost:
         corner = torch.ones(len(cube.layers), dtype=torch.float64)
-        barrier = _predict(cube, corner, grid, _checked(method))
+        barrier = _predict(cube, corner, grid, [_checked(method)])[method]
     return cost.on(pd.DataFrame({"alpha": grid, "loss_barrier": barrier}))
 
 
@@ -111,8 +112,37 @@ def predict_group_barriers(
             energies = Energies.of(cube)
             barriers = {name: energies.barrier(corner, grid, method) for name, corner in named.items()}
         else:
-            barriers = {name: _predict(cube, corner, grid, method) for name, corner in named.items()}
+            barriers = {name: _predict(cube, corner, grid, [method])[method] for name, corner in named.items()}
     return cost.on(_table(barriers, grid))
+
+
+def prediction_table(
+    cube: LayerCube, of: str = "network", methods: Sequence[str] = METHODS, alpha: float = 0.5
+) -> pd.DataFrame:
+    """Predicted and actual barriers (`into="both"`) side by side, by several methods from the same derivatives.
+
+    Args:
+        cube: the layer cube, with interpolated statistics.
+        of: `network`, the full path; or `layers`, every single one.
+        methods: as in `predict_curve`.
+        alpha: the point.
+
+    Returns:
+        A row a set and method: `group`, `method`, `predicted`, `actual`, both loss barriers.
+
+    Raises:
+        LmcError: an unknown method or `of`.
+    """
+    if of not in ("network", "layers"):
+        raise LmcError(f"of={of!r}: must be 'network' or 'layers'")
+    methods, grid = [_checked(method) for method in methods], _grid([alpha])
+    groups = {"network": cube.layers} if of == "network" else {name: [name] for name in cube.layers}
+    actual = group_barriers(cube, groups, (alpha,)).query("into == 'both'").set_index("group").loss_barrier
+    return pd.DataFrame(
+        {"group": name, "method": method, "predicted": barrier.item(), "actual": actual[name]}
+        for name, corner in _named(cube, groups).items()
+        for method, barrier in _predict(cube, corner, grid, methods).items()
+    )
 
 
 @dataclass(frozen=True)
@@ -167,44 +197,50 @@ def energy_table(cube: LayerCube) -> pd.DataFrame:
     return Energies.of(cube).table()
 
 
-def _predict(cube: LayerCube, corner: Tensor, grid: np.ndarray, method: str) -> np.ndarray:
-    """One set's barrier by any method: the weighted form of what is foretold into model 1 and into model 2."""
-    alphas = torch.as_tensor(grid)
-    ones = torch.ones_like(corner)
-    if method in EXPANSIONS:
-        into1 = _expand(cube, 0 * corner, corner, alphas, method)
-        into2 = _expand(cube, ones, -corner, 1 - alphas, method)
-        return ((1 - alphas) * into1 + alphas * into2).numpy()
-    into1, ends1 = _interpolate(cube, 0 * corner, corner, alphas, method)
-    full = bool((corner == 1).all())  # both cuts are then the one path
-    into2, ends2 = (into1, ends1) if full else _interpolate(cube, ones - corner, ones, alphas, method)
-    return ((1 - alphas) * (into1 - ends1[0]) + alphas * (into2 - ends2[1])).numpy()
+def _predict(cube: LayerCube, corner: Tensor, grid: np.ndarray, methods: Sequence[str]) -> dict[str, np.ndarray]:
+    """One set's barrier by several methods from the same derivatives, in the weighted form: into model 1, into model 2."""
+    t, ones = torch.as_tensor(grid), torch.ones_like(corner)
+    far = max((INTERPOLATIONS[m] for m in methods if m in INTERPOLATIONS), default=None)
+    near = max(far or 0, *(EXPANSIONS.get(m, 0) for m in methods))
+    one, two = (list(cube.jets(end, corner, near)) for end in (0 * ones, ones))
+    ends = one, two  # the far ends of both cuts, which for the full path are the near ones, crossed
+    if far is not None:
+        full = bool((corner == 1).all())
+        ends = (two, one) if full else [list(cube.jets(end, corner, far)) for end in (corner, ones - corner)]
+    barriers = {}
+    for method in methods:
+        if method in EXPANSIONS:
+            into1, into2 = _expand(cube, one, t, method), _expand(cube, two, t - 1, method)
+        else:
+            into1, into2 = (
+                _interpolate(cube, one, ends[0], t, method)[0],
+                _interpolate(cube, ends[1], two, t, method)[1],
+            )
+        barriers[method] = ((1 - t) * into1 + t * into2).numpy()
+    return barriers
 
 
-def _expand(cube: LayerCube, at: Tensor, direction: Tensor, t: Tensor, method: str) -> Tensor:
-    """How much the loss changes over the steps t (n,) by the Taylor polynomial at one end."""
+def _expand(cube: LayerCube, end: Jets, t: Tensor, method: str) -> Tensor:
+    """How much the loss changes over steps t (n,) from an end by its Taylor polynomial there."""
     order = EXPANSIONS[method]
-    terms = _mean(cube, cube.jets(at, direction, order), lambda outputs, y: _loss_jet(cube, outputs, y))
+    terms = _mean(((z[: order + 1], y) for z, y in end), lambda outputs, y: _loss_jet(cube, outputs, y))
     first = 2 if method == "published" else 1
     return sum(terms[k] * t**k / factorial(k) for k in range(first, order + 1))
 
 
-def _interpolate(cube: LayerCube, start: Tensor, stop: Tensor, t: Tensor, method: str) -> tuple[Tensor, Tensor]:
-    """The loss between two corners at t (n,) by two-point interpolation, and the exact losses at the two ends."""
+def _interpolate(cube: LayerCube, start: Jets, stop: Jets, t: Tensor, method: str) -> tuple[Tensor, Tensor]:
+    """The loss between two ends at t (n,) by two-point interpolation, less the exact loss at the first and at the second."""
     order = INTERPOLATIONS[method]
-    both = zip(*(cube.jets(at, stop - start, order) for at in (start, stop)), strict=True)
+    both = (((a[: order + 1], b[: order + 1]), y) for (a, y), (b, _) in zip(start, stop, strict=True))
 
     if method == "hermite":
-        pairs = (((a, b), y) for (a, y), (b, _) in both)
-        one, two = _mean(cube, pairs, lambda ends, y: torch.stack([_loss_jet(cube, end, y) for end in ends]))
-        return hermite(one, two, t), torch.stack([one[0], two[0]])
-
-    def losses(ends: tuple, y: Tensor) -> Tensor:
+        one, two = _mean(both, lambda ends, y: torch.stack([_loss_jet(cube, end, y) for end in ends]))
+        values, losses = hermite(one, two, t), (one[0], two[0])
+    else:
         points = torch.cat([t, torch.tensor([0.0, 1.0], dtype=t.dtype)])
-        return torch.stack([cube.loss(hermite(*ends, point), y).double() for point in points])
-
-    values = _mean(cube, (((a, b), y) for (a, y), (b, _) in both), losses)
-    return values[:-2], values[-2:]
+        values = _mean(both, lambda ends, y: torch.stack([cube.loss(hermite(*ends, at), y).double() for at in points]))
+        values, losses = values[:-2], values[-2:]
+    return values - losses[0], values - losses[1]
 
 
 def hermite(one: Sequence[Tensor], two: Sequence[Tensor], t: Tensor) -> Tensor:
@@ -236,17 +272,13 @@ def _loss_jet(cube: LayerCube, outputs: Sequence[Tensor], y: Tensor) -> Tensor:
     return torch.stack(jet(along, outputs[0].new_zeros(()), len(outputs) - 1)).double()
 
 
-def _mean(cube: LayerCube, batches, measure: Callable) -> Tensor:
+def _mean(batches: Iterable, measure: Callable) -> Tensor:
     """The mean of a batch's measure over all examples."""
     total, count = 0, 0
     for outputs, y in batches:
         total = total + measure(outputs, y).detach() * len(y)
         count += len(y)
     return total / count
-
-
-def _factorial(k: int) -> int:
-    return (1, 1, 2, 6, 24)[k]
 
 
 def _checked(method: str) -> str:

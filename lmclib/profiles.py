@@ -2,7 +2,7 @@
 
 from lmclib.forking import ForkSpec
 from lmclib.settings import Settings
-from lmclib.training import Recipe
+from lmclib.training import RECIPES, Recipe
 
 SEEDS = 3  # replicates of every experiment: seed, seed + 1, …
 LOOKS = (1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 1)  # when children are measured, as parts of all epochs
@@ -42,6 +42,26 @@ FORKING = {
     },
 }
 
+# layers and predictions: without normalisation, as in Layer-wise Linear Mode Connectivity, so that forks part later
+LAYERS = {
+    "smoke": {**FORKING["smoke"], "model": "resnet8-w4-none", "fork_epochs": (0, 0.5, 1)},
+    "digits": {**FORKING["digits"], "model": "resnet8-w8-none", "fork_epochs": (0, 0.5, 1, 2, 4, 5)},
+    "paper": {
+        **FORKING["paper"],
+        "model": "resnet18-none",
+        "fork_epochs": (0, 2, 4, 6, 8, 14, 20),
+        "epochs": 200,
+        "lr": 0.05,
+        "weight_decay": 5e-4,
+    },
+}
+# single-layer cuts of deep linear networks: random pairs to check, and stacks of pairs to train for some steps
+DEEP_LINEAR = {
+    "smoke": {"networks": 300, "stack": 4, "steps": 50, "seed": 0},
+    "digits": {"networks": 10_500, "stack": 40, "steps": 1000, "seed": 0},
+    "paper": {"networks": 100_000, "stack": 200, "steps": 5_000, "seed": 0},
+}
+
 
 def looks(epochs: int) -> tuple[int, ...]:
     """The epochs at which children are stored and measured: dense early, sparse late, the last included.
@@ -77,4 +97,29 @@ def fork_specs(settings: Settings) -> list[ForkSpec]:
             checkpoint_epochs=looks(settings.epochs),
         )
         for seed in range(settings.seed, settings.seed + SEEDS)
+    ]
+
+
+def layer_specs(settings: Settings) -> list[ForkSpec]:
+    """As `fork_specs`; at paper scale with the batches and the schedule of Layer-wise Linear Mode Connectivity, figure 1."""
+    own = {name: getattr(RECIPES["layer-wise"], name) for name in ("batch_size", "schedule", "warmup")}
+    return varied(fork_specs(settings), **(own if settings.profile == "paper" else {}))
+
+
+def varied(specs: list[ForkSpec], fork_epochs: tuple[float, ...] | None = None, **changes: object) -> list[ForkSpec]:
+    """The same experiments with other hyper-parameters, and with some of the forks only.
+
+    Example:
+        >>> (spec,) = varied([ForkSpec()], fork_epochs=(0,), weight_decay=0)
+        >>> spec.fork_epochs, spec.recipe.weight_decay, spec.recipe.lr
+        ((0,), 0, 0.1)
+    """
+    return [
+        spec.model_copy(
+            update={
+                "fork_epochs": spec.fork_epochs if fork_epochs is None else fork_epochs,
+                "recipe": spec.recipe.model_copy(update=changes),
+            }
+        )
+        for spec in specs
     ]

@@ -5,7 +5,7 @@ import pandas as pd
 
 from lmclib.barriers import barrier_height, barrier_kind
 from lmclib.charts import style
-from lmclib.claims import STABLE, stable_from
+from lmclib.claims.forking import STABLE, stable_from
 
 TREATMENTS = {"interpolate": "interpolated", "recompute": "recomputed"}
 ALPHA = alt.X("alpha:Q", title="α, from sibling 1 to sibling 2")

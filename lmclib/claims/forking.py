@@ -1,4 +1,4 @@
-"""The rules of the ledger as code: from a chapter's tables to what `judge` needs."""
+"""The claims about forking a network, judged."""
 
 from collections.abc import Callable
 

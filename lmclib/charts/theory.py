@@ -1,0 +1,134 @@
+"""Figures of deep linear networks: the parabolas of single layers, and where convexity ends."""
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from lmclib import theory
+from lmclib.charts import style
+
+
+def parabolas(cuts: pd.DataFrame) -> alt.Chart:
+    """The loss along every layer's cut: lines from the explicit quadratic, points from forward passes; depth is picked.
+
+    Args:
+        cuts: `depth`, `layer`, `alpha`, `loss` (the formula) and `passes`, NaN where no pass was made.
+    """
+    depths = sorted(int(depth) for depth in cuts.depth.unique())
+    depth = alt.param("depth", value=depths[-1], bind=alt.binding_radio(options=depths, name="layers in the network "))
+    lit = alt.selection_point(name="lit", fields=["layer"], on="pointerover", nearest=False, empty=True)
+    base = alt.Chart(cuts.round(6)).transform_filter("datum.depth == depth")
+    colour = alt.Color("layer:O", title="layer that moves", scale=alt.Scale(scheme=style.ORDERED))
+    x, y = alt.X("alpha:Q", title="α"), alt.Y("loss:Q", title="squared loss")
+    lines = (
+        base.mark_line()
+        .encode(x=x, y=y, color=colour, opacity=alt.condition(lit, alt.value(1), alt.value(0.15)))
+        .add_params(lit)
+    )
+    tip = [
+        alt.Tooltip("layer:O"),
+        alt.Tooltip("alpha:Q", title="α"),
+        alt.Tooltip("passes:Q", title="loss", format=".4f"),
+    ]
+    points = (
+        base.transform_filter("isValid(datum.passes)").mark_point().encode(x=x, y="passes:Q", color=colour, tooltip=tip)
+    )
+    chart = (lines + points).add_params(depth).properties(width=500, height=260)
+    off = float((cuts.loss - cuts.passes).abs().max())
+    title = (
+        f"Every single-layer cut is a parabola that opens upwards; passes differ from the formula by at most {off:.0e}"
+    )
+    words = f"Squared loss over alpha for the cut of each layer of trained deep linear networks with {depths} layers; every curve is an upward parabola."
+    return style.described(chart, title, words)
+
+
+def histogram(curvatures: pd.DataFrame, bins: int = 40) -> alt.Chart:
+    """How many networks have which smallest curvature, by kind; zero is marked.
+
+    Args:
+        curvatures: `kind` and `curvature`, a row a network.
+    """
+    lowest = float(curvatures.curvature.min())
+    low, high = min(lowest, 0), float(curvatures.curvature.quantile(0.99))
+    edges = np.linspace(low, high, bins + 1)
+    rows = []
+    for kind, group in curvatures.groupby("kind", sort=False):
+        counts, _ = np.histogram(group.curvature.clip(low, high), edges)
+        rows += [
+            {"kind": kind, "from": a, "to": b, "networks": int(n)}
+            for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True)
+        ]
+    bars = (
+        alt.Chart(pd.DataFrame(rows).round(4))
+        .mark_bar(binSpacing=0)
+        .encode(
+            x=alt.X("from:Q", title="smallest second derivative of any single-layer cut, over the largest loss"),
+            x2="to:Q",
+            y=alt.Y("networks:Q", title="networks", stack=True),
+            color=alt.Color("kind:N", title=None),
+            tooltip=["kind:N", "from:Q", "to:Q", "networks:Q"],
+        )
+    )
+    zero = alt.Chart(pd.DataFrame({"x": [0]})).mark_rule(strokeDash=[3, 3]).encode(x="x:Q")
+    title = f"{len(curvatures):,} networks, none below zero beyond rounding: the smallest is {lowest:.1e}"
+    words = f"Histogram of the smallest curvature of {len(curvatures)} networks, stacked by kind, with zero marked; the smallest is {lowest:.1e}."
+    return style.described((bars + zero).properties(width=500, height=220), title, words)
+
+
+def not_convex(shares: pd.DataFrame) -> alt.Chart:
+    """The share of cuts that are not convex against how many layers move at once, by kind of network and loss.
+
+    Args:
+        shares: `network`, `size`, `share`.
+    """
+    order = list(shares.network.unique())
+    tip = ["network:N", alt.Tooltip("size:Q", title="layers at once"), alt.Tooltip("share:Q", format=".1%")]
+    chart = (
+        alt.Chart(shares.round(4))
+        .mark_line(point=alt.OverlayMarkDef(size=60))
+        .encode(
+            x=alt.X("size:O", title="layers that move at once", axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("share:Q", title="cuts that are not convex", axis=alt.Axis(format="%")),
+            color=alt.Color("network:N", title=None, sort=order, legend=alt.Legend(columns=2)),
+            strokeDash=alt.StrokeDash("network:N", title=None, sort=order),
+            tooltip=tip,
+        )
+        .properties(width=500, height=240)
+    )
+    at = shares[shares.network == order[0]].set_index("size").share
+    title = f"{order[0]}: of single layers {at[1]:.0%} of the cuts are not convex, of two at once {at[2]:.0%}"
+    single = shares[shares["size"] == 1].set_index("network").share
+    words = (
+        "Share of cuts that are not convex against the number of layers that move at once. Single layers: "
+        + ", ".join(f"{name} {value:.0%}" for name, value in single.items())
+    )
+    return style.described(chart, title, words + ".")
+
+
+def baselines(x: theory.Tensor, y: theory.Tensor) -> alt.Chart:
+    """Two mirrored perfect models of two weights: one convex cut, two baselines, opposite signs."""
+    grid = np.round(np.linspace(0.3, 2, 35), 4)
+    rows = [
+        {"s": s, "baseline": name, "barrier": value.item()}
+        for s in grid
+        for name, value in theory.cut_barriers(*theory.mirrored_pair(s), x, y, layer=1).items()
+    ]
+    table = pd.DataFrame(rows)
+    names = {"models": "against the two models", "cut": "against the ends of the cut"}
+    table["baseline"] = table.baseline.map(names)
+    lines = (
+        alt.Chart(table.round(5))
+        .mark_line()
+        .encode(
+            x=alt.X("s:Q", title="s: model 1 is (s, 1/s), model 2 is (−1/s, −s)"),
+            y=alt.Y("barrier:Q", title="barrier of the second layer at α = ½"),
+            color=alt.Color("baseline:N", title=None, sort=list(names.values())),
+            strokeDash=alt.StrokeDash("baseline:N", title=None, sort=list(names.values())),
+            tooltip=["baseline:N", "s:Q", alt.Tooltip("barrier:Q", format=".3f")],
+        )
+    )
+    zero = alt.Chart(pd.DataFrame({"y": [0]})).mark_rule(color="#888").encode(y="y:Q")
+    at = table[table.s == grid[np.abs(grid - 0.5).argmin()]].set_index("baseline").barrier
+    title = f"At s = ½ the same cut has a barrier of {at.iloc[0]:.2g} against the models, {at.iloc[1]:.2g} against its own ends"
+    words = f"Two mirror-image curves of the barrier over s; at one half {at.iloc[0]:.3g} against the models and {at.iloc[1]:.3g} against the ends of the cut."
+    return style.described((zero + lines).properties(width=500, height=220), title, words)
