@@ -46,5 +46,20 @@ def agreement(predicted: pd.Series, actual: pd.Series, within: pd.Series | None 
     return pd.Series(measures)
 
 
+def agreements(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """`agreement` of every group of a table, ranks within a fork and kind of set; a row a group.
+
+    Args:
+        table: `predicted`, `actual`, `fork_epoch`, the columns of `by`, and where there is one `what` is predicted.
+        by: the columns that make a group.
+    """
+    rows = {}
+    for key, group in table.groupby(by if len(by) > 1 else by[0], sort=False):
+        within = group.fork_epoch.astype(str) + (group.what.astype(str) if "what" in group else "")
+        rows[key] = agreement(group.predicted, group.actual, within)
+    measures = pd.DataFrame(rows).T.astype({"n": int})
+    return measures.rename_axis(by if len(by) > 1 else by[0])
+
+
 def _correlation(one: pd.Series, two: pd.Series) -> float:
     return float(one.corr(two)) if len(one) > 2 and one.std() > 0 and two.std() > 0 else float("nan")

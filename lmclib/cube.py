@@ -172,6 +172,24 @@ class LayerCube:
         """
         return self._derivatives(a, second=True)[1]
 
+    def parameter_gradient(self, a: float | Tensor) -> Tensor:
+        r"""$\nabla_\theta\mathcal L(\theta(a))$ over all parameters of all layers, statistics left out: (p,) float64.
+
+        Example:
+            >>> net, x = nn.Linear(1, 1, bias=False), torch.ones(1, 1)
+            >>> ends = ({"weight": torch.tensor([[w]])} for w in (-1.0, 3.0))
+            >>> LayerCube(net, *ends, (x, torch.zeros(1, 1)), loss="squared").parameter_gradient(0.5)  # 2 w
+            tensor([2.], dtype=torch.float64)
+        """
+        function, total, count = self._differentiable(), 0, 0
+        state = {key: value.detach() for key, value in self._moved(self._points(a)[0].to(self.dtype)).items()}
+        leaves = [state[key].requires_grad_() for layer in self._layers for key in layer.parameters]
+        for x, y in self._small_batches():
+            parts = torch.autograd.grad(self.loss(function(state, x), y), leaves, materialize_grads=True)
+            total = total + torch.cat([part.double().flatten() for part in parts]) * len(y)
+            count += len(y)
+        return total / count
+
     def jets(self, a: Tensor, direction: Tensor, order: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
         r"""The outputs at $a$ and their derivatives along a direction in the cube, up to `order`, batch by batch.
 

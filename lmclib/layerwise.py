@@ -206,6 +206,21 @@ def layer_key(layers: Sequence[str], chosen: Iterable[str]) -> str:
     return "".join("1" if name in chosen else "0" for name in layers)
 
 
+def _named(cube: LayerCube, groups: Groups) -> dict[str, torch.Tensor]:
+    """Each group's name and its corner of the cube, checked."""
+    items = groups if isinstance(groups, Mapping) else {" + ".join(group): group for group in map(tuple, groups)}
+    if not items:
+        raise LmcError("groups: must hold at least one group of layers")
+    corners = {}
+    for name, group in items.items():
+        if isinstance(group, str) or not len(group) or len(set(group)) < len(group):
+            raise LmcError(f"groups: {name!r} is {group!r}; must be one or more layer names, none of them twice")
+        if unknown := [layer for layer in group if layer not in cube.layers]:
+            raise LmcError(f"groups: {unknown[0]!r} is no layer; the layers are {', '.join(cube.layers)}")
+        corners[name] = torch.tensor([float(layer in group) for layer in cube.layers], dtype=torch.float64)
+    return corners
+
+
 def _rows(
     cube: LayerCube, named: dict[str, torch.Tensor], alphas: Sequence[float], baselines: Sequence[str]
 ) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lmclib.barriers import _grid
+from lmclib.barriers import _grid, barrier_curve
 from lmclib.cube import LayerCube
 from lmclib.errors import LmcError
 from lmclib.functional import jet
@@ -195,6 +195,46 @@ class Energies:
 def energy_table(cube: LayerCube) -> pd.DataFrame:
     """The `Energies` of a cube as a table that the store can keep."""
     return Energies.of(cube).table()
+
+
+def end_slopes(cube: LayerCube) -> pd.DataFrame:
+    r"""How stationary the two ends are: the norm of the loss's gradient there, and its slope along the path.
+
+    Returns:
+        A row an end: `end` (1, 2), `gradient_norm` $\lVert\nabla\mathcal L(\theta_k)\rVert$ over all parameters, `slope`
+        $\nabla\mathcal L(\theta_k) \cdot \Delta$ (statistics count as parameters here), in nats per unit of α.
+
+    Example:
+        >>> net, x = torch.nn.Linear(1, 1, bias=False), torch.ones(1, 1)
+        >>> ends = ({"weight": torch.tensor([[w]])} for w in (-1.0, 3.0))
+        >>> cube = LayerCube(net, *ends, (x, torch.zeros(1, 1)), loss="squared")  # w², so 2 w and 2 w · 4
+        >>> end_slopes(cube)[["gradient_norm", "slope"]].values.tolist()
+        [[2.0, -8.0], [6.0, 24.0]]
+    """
+    rows = []
+    for end, alpha in ((1, 0.0), (2, 1.0)):
+        norm = cube.parameter_gradient(alpha).norm()
+        rows.append({"end": end, "gradient_norm": float(norm), "slope": float(cube.gradient(alpha).sum())})
+    return pd.DataFrame(rows)
+
+
+def cost_table(cube: LayerCube, methods: Sequence[str] = METHODS, repeats: int = 2) -> pd.DataFrame:
+    """What the full path's barrier at α = ½ costs by each method, and to evaluate (`actual`), in forward passes: the least of some runs.
+
+    Returns:
+        `method`, `cost`. Times, so no two runs give the same.
+    """
+    costs = {method: min(_cost(cube, method) for _ in range(repeats)) for method in methods}
+    runs = []
+    for _ in range(repeats):
+        with _Cost(cube) as run:
+            barrier_curve(cube, (0.5,))
+        runs.append(run.seconds / run.unit)
+    return pd.DataFrame({"method": [*costs, "actual"], "cost": [*costs.values(), min(runs)]})
+
+
+def _cost(cube: LayerCube, method: str) -> float:
+    return predict_curve(cube, (0.5,), method).attrs["cost"]
 
 
 def _predict(cube: LayerCube, corner: Tensor, grid: np.ndarray, methods: Sequence[str]) -> dict[str, np.ndarray]:

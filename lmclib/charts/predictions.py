@@ -4,7 +4,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from lmclib.agreement import agreement
+from lmclib.agreement import agreement, agreements
 from lmclib.charts import style
 from lmclib.charts.forking import fork_label
 from lmclib.charts.layers import SIGNED, switch
@@ -243,7 +243,7 @@ def panels(table: pd.DataFrame, columns: int = 3) -> alt.Chart:
         shape=alt.Shape("what:N", sort=kinds, title=None),
         tooltip=tip,
     )
-    measured = measures(table)
+    measured = agreements(table, ["method"])
     charts = []
     for method in table.method.unique():
         m = measured.loc[method]
@@ -258,16 +258,6 @@ def panels(table: pd.DataFrame, columns: int = 3) -> alt.Chart:
         + "; ".join(f"{NAMES[name]} {m.spearman:.2f}, {m.relative_error:.0%}" for name, m in measured.iterrows())
     )
     return style.described(alt.concat(*charts, columns=columns, spacing=14).add_params(kind), title, words + ".")
-
-
-def measures(table: pd.DataFrame) -> pd.DataFrame:
-    """`agreement` of every method, a row a method; ranks within a fork are taken within fork and what is predicted."""
-    return pd.DataFrame(
-        {
-            method: agreement(rows.predicted, rows.actual, rows.fork_epoch.astype(str) + rows.what)
-            for method, rows in table.groupby("method", sort=False)
-        }
-    ).T
 
 
 def price(table: pd.DataFrame) -> alt.Chart:
