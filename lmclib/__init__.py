@@ -42,7 +42,7 @@ _ROOMS = {
         "predict_layer_barriers",
         "prediction_table",
     ),
-    "agreement": ("agreement", "agreements"),
+    "comparison": ("agreement", "agreements"),
     "geometry": ("distance", "layer_distances", "sibling_angle", "sibling_geometry", "solution_plane_cosine"),
     "settings": ("parameters",),
     "profiles": ("DEEP_LINEAR", "FORKING", "LAYERS", "fork_specs", "layer_specs", "varied"),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import joblib
 import nbformat
 import yaml
 from tqdm import tqdm
@@ -68,7 +69,7 @@ def chapter_names() -> list[str]:
     return [Path(entry).name for entry in [toc["root"], *(chapter["file"] for chapter in toc["chapters"])]]
 
 
-def execute(source: Path, target: Path, parameters: dict[str, str]) -> float:
+def execute(source: Path, target: Path, parameters: dict[str, str], threads: int = 2) -> float:
     """Run one notebook through papermill in a kernel of its own; returns the seconds it took.
 
     Raises:
@@ -78,7 +79,7 @@ def execute(source: Path, target: Path, parameters: dict[str, str]) -> float:
     working = target.with_suffix(".part.ipynb")
     options = [item for name, value in parameters.items() for item in ("-p", name, value)]
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--execution-timeout", str(TIMEOUT)]
-    environment = {**os.environ, "LMC_STATIC": "1", "OMP_NUM_THREADS": "2", "PYTHONHASHSEED": "0"}
+    environment = {**os.environ, "LMC_STATIC": "1", "OMP_NUM_THREADS": str(threads), "PYTHONHASHSEED": "0"}
     for _ in range(TRIES):
         start = time.monotonic()
         done = subprocess.run(
@@ -154,14 +155,16 @@ def _chapters(profile: str, folder: Path) -> list[Chapter]:
 
 
 def _execute_all(chapters: list[Chapter], parameters: dict[str, str]) -> list[Chapter]:
-    kernels = max(1, (os.cpu_count() or 2) // 2)
     failures = []
     for wave in ([c for c in chapters if c.name not in LAST], [c for c in chapters if c.name in LAST]):
         todo = [chapter for chapter in wave if not chapter.executed.exists()]
         if not todo or failures:
             continue
+        # small networks gain little from a second thread: rather two chapters at once with one each
+        kernels = min(joblib.cpu_count(), len(todo))
+        threads = min(2, joblib.cpu_count() // kernels)
         with ThreadPoolExecutor(kernels) as pool, tqdm(total=len(todo), desc="run chapters", unit="chapter") as bar:
-            jobs = {pool.submit(execute, c.source, c.executed, parameters): c for c in todo}
+            jobs = {pool.submit(execute, c.source, c.executed, parameters, threads): c for c in todo}
             for job in as_completed(jobs):
                 bar.update()
                 if error := job.exception():

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import factorial
 
 import numpy as np
@@ -242,45 +243,47 @@ def _predict(cube: LayerCube, corner: Tensor, grid: np.ndarray, methods: Sequenc
     t, ones = torch.as_tensor(grid), torch.ones_like(corner)
     far = max((INTERPOLATIONS[m] for m in methods if m in INTERPOLATIONS), default=None)
     near = max(far or 0, *(EXPANSIONS.get(m, 0) for m in methods))
-    one, two = (list(cube.jets(end, corner, near)) for end in (0 * ones, ones))
-    ends = one, two  # the far ends of both cuts, which for the full path are the near ones, crossed
-    if far is not None:
-        full = bool((corner == 1).all())
-        ends = (two, one) if full else [list(cube.jets(end, corner, far)) for end in (corner, ones - corner)]
+    one, two = (_End(cube, list(cube.jets(end, corner, near))) for end in (0 * ones, ones))
+    cuts = (one, two), (one, two)
+    if far is not None and not bool((corner == 1).all()):  # on the full path both cuts are the one path
+        far1, far2 = (_End(cube, list(cube.jets(end, corner, far))) for end in (corner, ones - corner))
+        cuts = (one, far1), (far2, two)
     barriers = {}
     for method in methods:
         if method in EXPANSIONS:
-            into1, into2 = _expand(cube, one, t, method), _expand(cube, two, t - 1, method)
+            into1, into2 = (end.expansion(step, method) for end, step in ((one, t), (two, t - 1)))
         else:
-            into1, into2 = (
-                _interpolate(cube, one, ends[0], t, method)[0],
-                _interpolate(cube, ends[1], two, t, method)[1],
-            )
+            curves = [_interpolation(*cut, t, method) for cut in cuts]
+            into1, into2 = (curve[:-2] - curve[k] for curve, k in zip(curves, (-2, -1), strict=True))
         barriers[method] = ((1 - t) * into1 + t * into2).numpy()
     return barriers
 
 
-def _expand(cube: LayerCube, end: Jets, t: Tensor, method: str) -> Tensor:
-    """How much the loss changes over steps t (n,) from an end by its Taylor polynomial there."""
-    order = EXPANSIONS[method]
-    terms = _mean(((z[: order + 1], y) for z, y in end), lambda outputs, y: _loss_jet(cube, outputs, y))
-    first = 2 if method == "published" else 1
-    return sum(terms[k] * t**k / factorial(k) for k in range(first, order + 1))
+class _End:
+    """One end of a line: the outputs' derivatives along it, batch by batch, and the loss's, from one pass over them."""
+
+    def __init__(self, cube: LayerCube, jets: Jets):
+        self.cube, self.jets = cube, jets
+
+    @cached_property
+    def terms(self) -> Tensor:
+        """The loss and its derivatives along the line."""
+        return _mean(self.jets, lambda outputs, y: _loss_jet(self.cube, outputs, y))
+
+    def expansion(self, t: Tensor, method: str) -> Tensor:
+        """How much the loss changes over steps t (n,) by its Taylor polynomial here."""
+        first = 2 if method == "published" else 1
+        return sum(self.terms[k] * t**k / factorial(k) for k in range(first, EXPANSIONS[method] + 1))
 
 
-def _interpolate(cube: LayerCube, start: Jets, stop: Jets, t: Tensor, method: str) -> tuple[Tensor, Tensor]:
-    """The loss between two ends at t (n,) by two-point interpolation, less the exact loss at the first and at the second."""
-    order = INTERPOLATIONS[method]
-    both = (((a[: order + 1], b[: order + 1]), y) for (a, y), (b, _) in zip(start, stop, strict=True))
-
+def _interpolation(start: _End, stop: _End, t: Tensor, method: str) -> Tensor:
+    """The loss at t (n,) and at both ends by two-point interpolation, (n + 2,)."""
+    points, order = torch.cat([t, torch.tensor([0.0, 1.0], dtype=t.dtype)]), INTERPOLATIONS[method] + 1
     if method == "hermite":
-        one, two = _mean(both, lambda ends, y: torch.stack([_loss_jet(cube, end, y) for end in ends]))
-        values, losses = hermite(one, two, t), (one[0], two[0])
-    else:
-        points = torch.cat([t, torch.tensor([0.0, 1.0], dtype=t.dtype)])
-        values = _mean(both, lambda ends, y: torch.stack([cube.loss(hermite(*ends, at), y).double() for at in points]))
-        values, losses = values[:-2], values[-2:]
-    return values - losses[0], values - losses[1]
+        return hermite(start.terms[:order], stop.terms[:order], points)
+    both = (((a[:order], b[:order]), y) for (a, y), (b, _) in zip(start.jets, stop.jets, strict=True))
+    loss = start.cube.loss
+    return _mean(both, lambda ends, y: torch.stack([loss(hermite(*ends, at), y).double() for at in points]))
 
 
 def hermite(one: Sequence[Tensor], two: Sequence[Tensor], t: Tensor) -> Tensor:
@@ -307,7 +310,10 @@ def _loss_jet(cube: LayerCube, outputs: Sequence[Tensor], y: Tensor) -> Tensor:
     """The loss's derivatives along a line from those of the outputs: derivatives of the outputs' Taylor polynomial."""
 
     def along(t: Tensor) -> Tensor:
-        return cube.loss(sum(z * t**k / factorial(k) for k, z in enumerate(outputs)), y)
+        value = outputs[-1] / factorial(len(outputs) - 1)
+        for k in range(len(outputs) - 2, -1, -1):  # Horner's scheme: powers of t have slow derivatives in forward mode
+            value = outputs[k] / factorial(k) + t * value
+        return cube.loss(value, y)
 
     return torch.stack(jet(along, outputs[0].new_zeros(()), len(outputs) - 1)).double()
 

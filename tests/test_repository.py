@@ -23,7 +23,7 @@ FLOORS = (
     ("forking",),
     ("cube",),
     ("pairs",),
-    ("agreement", "barriers", "geometry", "layerwise", "theory", "toy"),
+    ("barriers", "comparison", "geometry", "layerwise", "theory", "toy"),
     ("prediction",),
     ("claims",),
     ("settings",),

@@ -4,10 +4,10 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from lmclib.agreement import agreement, agreements
 from lmclib.charts import style
 from lmclib.charts.forking import fork_label
 from lmclib.charts.layers import SIGNED, switch
+from lmclib.comparison import agreement, agreements
 from lmclib.prediction import Energies
 
 NAMES = {

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from lmclib.agreement import agreement
+from lmclib.comparison import agreement
 
 BALLPARK, MATTERS = 2, 0.01  # a factor; nats, below which a barrier's prediction is not judged
 
