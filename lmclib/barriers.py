@@ -12,6 +12,7 @@ from lmclib.forking import Family
 from lmclib.pairs import over_pairs, sibling_pairs
 
 KINDS = ("none", "bump", "ridge", "wide ridge")
+GRID_ERROR = 0.02  # by which straight lines between grid points can widen a parabola
 
 
 def barrier_curve(cube: LayerCube, alphas: int | Sequence[float] = 25) -> pd.DataFrame:
@@ -81,16 +82,25 @@ def barrier_kind(curve: pd.DataFrame, none_below: float = 0.02, bump_below: floa
         >>> barrier_kind(pd.DataFrame({"alpha": grid, "error_barrier": 0.4 * 4 * grid * (1 - grid)}))
         'ridge'
     """
-    barrier = curve["error_barrier"].to_numpy()
-    height = barrier.max()
+    height, share = barrier_shape(curve)
     if height < none_below:
         return "none"
     if height < bump_below:
         return "bump"
-    # the width by linear interpolation between grid points
-    fine = np.linspace(0, 1, 1001)
-    share = (np.interp(fine, curve["alpha"], barrier) > 0.75 * height).mean()
-    return "wide ridge" if share > wide_from + 0.02 else "ridge"
+    return "wide ridge" if share > wide_from + GRID_ERROR else "ridge"
+
+
+def barrier_shape(curve: pd.DataFrame) -> tuple[float, float]:
+    r"""The height $h$ of an error barrier and the share of the segment that lies above $\frac34 h$, linear between points.
+
+    Example:
+        >>> grid = np.linspace(0, 1, 1001)
+        >>> [round(v, 2) for v in barrier_shape(pd.DataFrame({"alpha": grid, "error_barrier": 4 * grid * (1 - grid)}))]
+        [1.0, 0.5]
+    """
+    barrier = curve["error_barrier"].to_numpy()
+    height, fine = barrier.max(), np.linspace(0, 1, 1001)
+    return float(height), float((np.interp(fine, curve["alpha"], barrier) > 0.75 * height).mean())
 
 
 def barrier_evolution(

@@ -167,7 +167,7 @@ CLAIMS = {
             LANDSCAPING,
             "figs. 2b, 13b",
             "Siblings of earlier forks fix their plane sooner.",
-            "for a seed, in two parts: at the same child epoch, the first fork's cosine exceeds the middle one's; the last one's",
+            "for a seed, in two parts: at the same child epoch, the first fork's cosine exceeds the middle one's; the last one's (a rule restated after a first look: comparing with the last fork alone was unfair)",
         ),
         Claim(
             "B6",
@@ -268,7 +268,7 @@ def judge(
         claim: the claim's ID.
         holds: whether the rule is met, for each seed or case; a list where it has parts.
         measured: what was measured, in words and figures made from the tables.
-        values: the figure whose spread is told, one a replicate.
+        values: the figure whose spread is told, one a replicate; none where the result is exact.
         unit: what the values are.
         scale: model, data and length of the runs.
         figure: the name of the figure that shows it.
@@ -285,11 +285,12 @@ def judge(
         raise LmcError(f"claim={claim!r}: must be one of {', '.join(CLAIMS)}")
     numbers = np.asarray(values, dtype=float)
     spread = f" ± {numbers.std(ddof=1):.3g}" if len(numbers) > 1 else ""
+    told = f"{numbers.mean():.3g}{spread} {unit} (n = {len(numbers)})" if len(numbers) else "exact, no spread"
     row = {
         "claim": claim,
         "verdict": verdict(holds),
         "measured": measured,
-        "spread": f"{numbers.mean():.3g}{spread} {unit} (n = {len(numbers)})",
+        "spread": told,
         "scale": scale,
         "chapter": chapter,
         "figure": figure,

@@ -29,7 +29,8 @@ def product_of_quadratics(minima: Sequence[float]) -> sympy.Expr:
         >>> product_of_quadratics([-1, 1]).subs(T, 0)  # the barrier between them
         1
     """
-    if len(set(minima)) < 2 or len(set(minima)) < len(minima) or not np.isfinite(np.asarray(minima, float)).all():
+    numbers = [m for m in minima if isinstance(m, int | float | sympy.Number) and np.isfinite(float(m))]
+    if len(set(numbers)) < 2 or len(set(numbers)) < len(minima):
         raise LmcError(f"minima={list(minima)}: must be at least two distinct finite numbers")
     return reduce(lambda loss, m: loss * (T - sympy.nsimplify(m)) ** 2, minima, sympy.Integer(1))
 

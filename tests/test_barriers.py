@@ -70,21 +70,28 @@ def test_order_of_the_error(method, order):
     """Away from stationarity the error falls as the second power of the distance as published, as the third with gradients."""
     h = sympy.Symbol("h", positive=True)
     loss, alpha = sympy.exp(toy.T), sympy.Rational(1, 3)
-    curve = loss.subs(toy.T, alpha * h) - (1 - alpha) - alpha * sympy.exp(h)
-    slope = (1 - sympy.exp(h)) * h if method == "gradient" else 0
-    predicted = alpha * (1 - alpha) * (slope + h**2 * (alpha + (1 - alpha) * sympy.exp(h)) / 2)
+    curve, predicted = (
+        f.subs(toy.ALPHA, alpha) for f in (toy.barrier(loss, 0, h), toy.predicted_barrier(loss, 0, h, method))
+    )
     series = sympy.series(curve - predicted, h, 0, 5).removeO()
     assert min(term.as_coeff_exponent(h)[1] for term in sympy.Add.make_args(sympy.expand(series))) == order
 
 
 def test_toy_landscapes_refuse_what_is_none():
-    with pytest.raises(LmcError, match="at least two distinct"):
-        toy.product_of_quadratics([1, 1])
+    for minima in ([1, 1], [1], [0, float("inf")], ["a", 2], "12"):
+        with pytest.raises(LmcError, match="at least two distinct"):
+            toy.product_of_quadratics(minima)
 
 
 def judged(store, claim, holds, given=()):
     settings = Settings({"profile": "smoke", "store": str(store)}, {"store", *given})
     return lmc.judge(claim, holds, "m", [1, 2, 3], "units", "toy", "fig-x", settings, "toy_barriers")
+
+
+def test_what_is_exact_has_no_spread(tmp_path):
+    settings = Settings({"profile": "smoke", "store": str(tmp_path)}, {"store"})
+    row = lmc.judge("B11", {0: True}, "m", [], "units", "exact", "fig-x", settings, "toy_barriers")
+    assert row.spread.item() == "exact, no spread"
 
 
 def test_rows_replace_their_own_and_keep_others(tmp_path):

@@ -1,5 +1,7 @@
 """Theorem 4.1 on any network that hypothesis can think of, and where it ends."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -51,9 +53,7 @@ def test_the_cube_sees_the_same_parabola():
     widths = (4, 3, 5, 2)
     one, two = ([w[0] for w in theory.random_weights(widths, 1, g)] for _ in range(2))
     x, y = (torch.randn(6, d, generator=g, dtype=torch.float64) for d in (4, 2))
-    net = torch.nn.Sequential(
-        *(torch.nn.Linear(a, b, bias=False) for a, b in zip(widths[:-1], widths[1:], strict=True))
-    )
+    net = torch.nn.Sequential(*(torch.nn.Linear(a, b, bias=False) for a, b in pairwise(widths)))
     states = [{f"{k}.weight": w for k, w in enumerate(weights)} for weights in (one, two)]
     cube = lmc.LayerCube(net, *states, (x, y), loss=lambda out, target: theory.squared(out, target))
     e = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)

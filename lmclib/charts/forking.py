@@ -3,7 +3,7 @@
 import altair as alt
 import pandas as pd
 
-from lmclib.barriers import barrier_height, barrier_kind
+from lmclib.barriers import barrier_height, barrier_kind, barrier_shape
 from lmclib.charts import style
 from lmclib.claims.forking import STABLE, stable_from
 
@@ -209,25 +209,45 @@ def against_fork(final: pd.DataFrame) -> alt.Chart:
 
 
 def kinds(final: pd.DataFrame) -> alt.Chart:
-    """The final error-barrier curve of every fork, named by the rule."""
+    """The final error-barrier curve of every fork, named by the rule, whose thresholds are sliders."""
     chosen = final[(final.split == "train") & (final.norm_stats == "interpolate") & (final.seed == final.seed.min())]
     table, labels = _labelled(chosen[chosen.pair == chosen.pair.iloc[0]])
     names = {label: barrier_kind(table[table.fork == label]) for label in labels}
-    table = table.assign(panel=table.fork.map(lambda label: f"fork {label}: {names[label]}"))
-    order = [f"fork {label}: {names[label]}" for label in labels]
-    chart = (
-        alt.Chart(table[["panel", "alpha", "error_barrier"]].round(5))
-        .mark_area(line={"color": style.OKABE_ITO[0]}, opacity=0.35, color=style.OKABE_ITO[0])
-        .encode(
-            x=alt.X("alpha:Q", title="α"),
-            y=alt.Y("error_barrier:Q", title="error barrier", axis=alt.Axis(format="%")),
-            tooltip=[
-                alt.Tooltip("alpha:Q", title="α"),
-                alt.Tooltip("error_barrier:Q", title="error barrier", format=".1%"),
-            ],
+    shapes = {label: barrier_shape(table[table.fork == label]) for label in labels}
+    table = table.assign(
+        panel=table.fork.map(lambda label: f"fork {label}"),
+        height=table.fork.map(lambda label: shapes[label][0]),
+        width=table.fork.map(lambda label: shapes[label][1]),
+    )
+    sliders = [
+        alt.param(name, value=value, bind=alt.binding_range(min=0, max=high, step=0.01, name=label))
+        for name, value, high, label in (
+            ("none_below", STABLE, 0.2, "none below "),
+            ("bump_below", 0.1, 0.5, "a bump below "),
+            ("wide_from", 0.52, 1.0, "wide where more lies above ¾ "),
         )
+    ]
+    rule = "datum.height < none_below ? 'none' : datum.height < bump_below ? 'bump' : datum.width > wide_from ? 'wide ridge' : 'ridge'"
+    base = alt.Chart(table[["panel", "alpha", "error_barrier", "height", "width"]].round(5))
+    area = base.mark_area(line={"color": style.OKABE_ITO[0]}, opacity=0.35, color=style.OKABE_ITO[0]).encode(
+        x=alt.X("alpha:Q", title="α"),
+        y=alt.Y("error_barrier:Q", title="error barrier", axis=alt.Axis(format="%")),
+        tooltip=[
+            alt.Tooltip("alpha:Q", title="α"),
+            alt.Tooltip("error_barrier:Q", title="error barrier", format=".1%"),
+        ],
+    )
+    text = (
+        base.transform_filter("datum.alpha == 0")
+        .transform_calculate(kind=rule)
+        .mark_text(align="right", fontWeight="bold", fontSize=12)
+        .encode(x=alt.value(146), y=alt.value(9), text="kind:N")
+    )
+    chart = (
+        alt.layer(area, text)
         .properties(width=150, height=90)
-        .facet(facet=alt.Facet("panel:N", sort=order, title=None), columns=3)
+        .facet(facet=alt.Facet("panel:N", sort=[f"fork {label}" for label in labels], title=None), columns=3)
+        .add_params(*sliders)
     )
     found = [kind for kind in ("wide ridge", "ridge", "bump", "none") if kind in names.values()]
     title = f"Kinds of barrier that occur: {', '.join(found)}"

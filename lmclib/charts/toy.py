@@ -10,50 +10,71 @@ from lmclib.charts import style
 
 
 def landscape(minima: list[float]) -> alt.Chart:
-    """A product of four quadratics whose minima are sliders; loss, barrier and predictions are computed in the page."""
-    m = [*sorted(minima), *[9.0] * 4][:4]
+    """A product of quadratics whose minima are sliders; loss, barrier and prediction are computed in the page."""
+    ordered, top = sorted(minima), toy.hierarchy(minima).iloc[-1]
+    low, high = ordered[0] - 0.7, ordered[-1] + 0.7
     sliders = [
-        alt.param(f"m{i + 1}", value=value, bind=alt.binding_range(min=-2, max=2, step=0.05, name=f"minimum {i + 1} "))
-        for i, value in enumerate(m)
-        if value != 9.0
+        alt.param(f"m{i + 1}", value=m, bind=alt.binding_range(min=low, max=high, step=0.05, name=f"minimum {i + 1} "))
+        for i, m in enumerate(ordered)
     ]
-    names = [slider.name for slider in sliders]
-    loss = " * ".join(f"pow(datum.t - {name}, 2)" for name in names)
-    # at a minimum only the factor that vanishes has curvature: L'' = 2 * the product of the others
-    low, high = names[0], names[-1]
+    names = ", ".join(slider.name for slider in sliders)
+    ends = f"min({names})", f"max({names})"
 
-    def curvature(at: str) -> str:
-        return " * ".join(["2", *(f"pow({at} - {other}, 2)" for other in names if other != at)])
+    def loss(at: str) -> str:
+        return " * ".join(f"pow({at} - {slider.name}, 2)" for slider in sliders)
 
-    scale = alt.Scale(domain=[-2.2, 2.2])
+    def curvature(end: str) -> str:
+        # at a minimum only the factor that vanishes has curvature: L'' = 2 times the product of the others
+        return " * ".join(["2", *(f"({end} == {s.name} ? 1 : pow({end} - {s.name}, 2))" for s in sliders)])
+
     base = (
-        alt.Chart(alt.sequence(-2.2, 2.2, 0.02, as_="t"))
-        .transform_calculate(loss=loss, a=f"(datum.t - {low}) / ({high} - {low})")
+        alt.Chart(alt.sequence(low - 0.2, high + 0.2, (high - low) / 300, as_="t"))
+        .transform_calculate(loss=loss("datum.t"), a=f"(datum.t - {ends[0]}) / ({ends[1]} - {ends[0]})")
         .transform_calculate(
-            predicted=f"datum.a * (1 - datum.a) / 2 * pow({high} - {low}, 2) * "
-            f"(datum.a * {curvature(low)} + (1 - datum.a) * {curvature(high)})"
+            between="datum.a >= 0 && datum.a <= 1",
+            predicted=f"datum.a * (1 - datum.a) / 2 * pow({ends[1]} - {ends[0]}, 2) * "
+            f"(datum.a * {curvature(ends[0])} + (1 - datum.a) * {curvature(ends[1])})",
         )
     )
-    y = alt.Y("value:Q", title="loss, and barrier between the outer minima", scale=alt.Scale(domain=[0, 3], clamp=True))
+    roof = 1.25 * max(top.barrier, min(top.predicted, 3 * top.barrier))
+    x = alt.X("t:Q", title="θ", scale=alt.Scale(domain=[low - 0.2, high + 0.2], nice=False))
+    y = alt.Y(
+        "value:Q", title="loss, and barrier between the outer minima", scale=alt.Scale(domain=[0, roof], clamp=True)
+    )
+    tip = [alt.Tooltip("t:Q", title="θ", format=".2f"), alt.Tooltip("value:Q", format=".3f")]
     curves = (
         base.transform_fold(["loss", "predicted"], as_=["curve", "value"])
-        .transform_filter("datum.curve == 'loss' || (datum.a >= 0 && datum.a <= 1)")
+        .transform_filter("datum.curve == 'loss' || datum.between")
         .transform_calculate(curve="datum.curve == 'loss' ? 'loss (= true barrier)' : 'Proposition 1'")
         .mark_line(clip=True)
         .encode(
-            x=alt.X("t:Q", title="θ", scale=scale),
+            x=x,
             y=y,
             color=alt.Color("curve:N", title=None),
             strokeDash=alt.StrokeDash("curve:N", title=None),
-            tooltip=[alt.Tooltip("t:Q", title="θ", format=".2f"), alt.Tooltip("value:Q", format=".3f")],
+            tooltip=tip,
         )
     )
-    chart = curves.add_params(*sliders).properties(width=480, height=260)
-    top = toy.hierarchy(minima).iloc[-1]
+    barriers = (
+        base.transform_filter("datum.between")
+        .transform_calculate(value="datum.loss")
+        .mark_area(opacity=0.18, clip=True)
+        .encode(x=x, y=y, color=alt.value(style.OKABE_ITO[0]))
+    )
+    said = (
+        base.transform_filter("datum.between")
+        .transform_aggregate(highest="max(loss)", middle="max(predicted)")
+        .transform_calculate(
+            text="'barrier ' + format(datum.highest, '.3~g') + ', Proposition 1 at most ' + format(datum.middle, '.3~g')"
+        )
+        .mark_text(align="left", fontWeight="bold")
+        .encode(x=alt.value(8), y=alt.value(10), text="text:N")
+    )
+    chart = (barriers + curves + said).add_params(*sliders).properties(width=480, height=260)
     title = f"Between {top['from']:g} and {top['to']:g} stands a barrier of {top.barrier:.3g}; Proposition 1 says {top.predicted:.3g}"
-    words = f"Loss over theta with minima at {', '.join(f'{v:g}' for v in sorted(minima))} and Proposition 1's prediction between the outer two."
+    words = f"Loss over theta with minima at {', '.join(f'{v:g}' for v in ordered)} and Proposition 1's prediction between the outer two."
     return style.described(
-        chart, title, words, "barrier is the highest point on the segment, prediction at its middle; move the minima"
+        chart, title, words, "barrier: highest point on the segment; prediction: in its middle; move the minima"
     )
 
 
@@ -80,7 +101,10 @@ def hierarchies(sets: dict[str, list[float]]) -> alt.Chart:
         )
         .properties(width=480, height=220)
     )
-    title = f"The highest barrier, {top.barrier:.3g}, stands between minima {top.distance:g} apart"
+    apart = sorted(table[np.isclose(table.barrier, top.barrier)].distance.unique())
+    title = (
+        f"The highest barrier, {top.barrier:.3g}, stands between minima {' and '.join(f'{d:g}' for d in apart)} apart"
+    )
     return style.described(
         chart, title, f"Barrier against distance for every pair of minima; the highest is {top.barrier:.3g}."
     )
