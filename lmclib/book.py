@@ -25,6 +25,7 @@ from lmclib.store import write_text
 
 TIMEOUT = 1800  # seconds a cell may take
 LAST = ("preface", "ledger")  # they show what the other chapters stored, so they run after them
+THREADS = 1  # of each kernel: small networks gain little from a second one, and the number decides the bits of a run
 TRIES = 2  # a kernel can die before it says anything: two kernels sometimes draw the same port
 
 
@@ -69,7 +70,7 @@ def chapter_names() -> list[str]:
     return [Path(entry).name for entry in [toc["root"], *(chapter["file"] for chapter in toc["chapters"])]]
 
 
-def execute(source: Path, target: Path, parameters: dict[str, str], threads: int = 2) -> float:
+def execute(source: Path, target: Path, parameters: dict[str, str]) -> float:
     """Run one notebook through papermill in a kernel of its own; returns the seconds it took.
 
     Raises:
@@ -79,7 +80,7 @@ def execute(source: Path, target: Path, parameters: dict[str, str], threads: int
     working = target.with_suffix(".part.ipynb")
     options = [item for name, value in parameters.items() for item in ("-p", name, value)]
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--execution-timeout", str(TIMEOUT)]
-    environment = {**os.environ, "LMC_STATIC": "1", "OMP_NUM_THREADS": str(threads), "PYTHONHASHSEED": "0"}
+    environment = {**os.environ, "LMC_STATIC": "1", "OMP_NUM_THREADS": str(THREADS), "PYTHONHASHSEED": "0"}
     for _ in range(TRIES):
         start = time.monotonic()
         done = subprocess.run(
@@ -160,11 +161,11 @@ def _execute_all(chapters: list[Chapter], parameters: dict[str, str]) -> list[Ch
         todo = [chapter for chapter in wave if not chapter.executed.exists()]
         if not todo or failures:
             continue
-        # small networks gain little from a second thread: rather two chapters at once with one each
-        kernels = min(joblib.cpu_count(), len(todo))
-        threads = min(2, joblib.cpu_count() // kernels)
-        with ThreadPoolExecutor(kernels) as pool, tqdm(total=len(todo), desc="run chapters", unit="chapter") as bar:
-            jobs = {pool.submit(execute, c.source, c.executed, parameters, threads): c for c in todo}
+        with (
+            ThreadPoolExecutor(joblib.cpu_count()) as pool,
+            tqdm(total=len(todo), desc="run chapters", unit="chapter") as bar,
+        ):
+            jobs = {pool.submit(execute, c.source, c.executed, parameters): c for c in todo}
             for job in as_completed(jobs):
                 bar.update()
                 if error := job.exception():
