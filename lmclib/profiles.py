@@ -13,7 +13,7 @@ FORKING = {
     "smoke": {
         "model": "resnet8-w4",
         "data": "digits",
-        "fork_epochs": (0, 0.25, 0.5, 1),
+        "fork_epochs": (0, 0.5, 1),
         "epochs": 2,
         "siblings": 2,
         "seed": 0,
@@ -44,7 +44,7 @@ FORKING = {
 
 # layers and predictions: without normalisation, as in Layer-wise Linear Mode Connectivity, so that forks part later
 LAYERS = {
-    "smoke": {**FORKING["smoke"], "model": "resnet8-w4-none", "fork_epochs": (0, 0.5, 1)},
+    "smoke": {**FORKING["smoke"], "model": "mlp-12-12-12"},
     "digits": {**FORKING["digits"], "model": "resnet8-w8-none", "fork_epochs": (0, 0.5, 1, 2, 4, 5)},
     "paper": {
         **FORKING["paper"],

@@ -241,7 +241,7 @@ def kinds(final: pd.DataFrame) -> alt.Chart:
         base.transform_filter("datum.alpha == 0")
         .transform_calculate(kind=rule)
         .mark_text(align="right", fontWeight="bold", fontSize=12)
-        .encode(x=alt.value(146), y=alt.value(9), text="kind:N")
+        .encode(x=alt.value(150), y=alt.value(-7), text="kind:N")
     )
     chart = (
         alt.layer(area, text)

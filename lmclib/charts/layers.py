@@ -8,13 +8,21 @@ from lmclib.charts.forking import fork_label
 from lmclib.layerwise import NETWORK, null_model
 
 MEASURES = {"loss": "loss_barrier", "error": "error_barrier"}
-SIGNED = alt.Scale(scheme=style.SIGNED, domainMid=0)
 INTO = {"1": "into model 1", "2": "into model 2"}
 
 
 def switch(name: str, options: list[str], label: str) -> alt.Parameter:
     """A row of radio buttons; the first option is chosen."""
     return alt.param(name, value=options[0], bind=alt.binding_radio(options=options, name=label))
+
+
+def largest(table: pd.DataFrame) -> dict[str, float]:
+    """The largest absolute barrier of each case and measure, by the condition under which it is shown."""
+    return {
+        f"measure == '{name}' && which == '{case}'": float(rows[column].abs().max())
+        for name, column in MEASURES.items()
+        for case, rows in table.groupby("case", sort=False)
+    }
 
 
 def heatmap(table: pd.DataFrame) -> alt.Chart:
@@ -65,7 +73,7 @@ def heatmap(table: pd.DataFrame) -> alt.Chart:
         alt.Tooltip("loss_barrier:Q", title="loss barrier, nats", format=".3f"),
         alt.Tooltip("error_barrier:Q", title="error barrier", format=".1%"),
     ]
-    colour = alt.Color("value:Q", title="barrier", scale=SIGNED)
+    colour = alt.Color("value:Q", title="barrier", scale=style.signed(largest(table)))
 
     def column(into: str, first: bool) -> alt.VConcatChart:
         rect = base.transform_filter(f"datum.into == '{into}'").mark_rect().encode(color=colour, tooltip=tooltip)
@@ -92,7 +100,7 @@ def heatmap(table: pd.DataFrame) -> alt.Chart:
             x=alt.X("layer:N", sort=[*layers, NETWORK], title=None, axis=alt.Axis(labelAngle=-60)),
             xOffset="direction:N",
             y=alt.Y("value:Q", title="barrier at the chosen epoch"),
-            color=alt.Color("direction:N", title=None, scale=alt.Scale(range=list(style.OKABE_ITO[:2]))),
+            color=alt.Color("direction:N", title="averaged", scale=alt.Scale(range=list(style.OKABE_ITO[:2]))),
             tooltip=tooltip,
         )
         .properties(width=420, height=150)
@@ -121,12 +129,12 @@ def shares(final: pd.DataFrame, tenth: float = 0.1) -> alt.Chart:
     top = table.groupby("case", sort=False).share.max()
     columns = ["case", "seed", "layer", "direction", "share", "loss_barrier"]
     base = alt.Chart(table[columns].round(4))
-    colour = alt.Color("direction:N", title=None)
+    colour = alt.Color("direction:N", title="averaged")
     points = base.mark_point(opacity=0.8).encode(
         x=alt.X("share:Q", title="part of the full barrier", axis=alt.Axis(format="%", tickCount=4)),
         y=alt.Y("layer:N", sort=layers[::-1], title=None),
         color=colour,
-        shape=alt.Shape("direction:N", title=None),
+        shape=alt.Shape("direction:N", title="averaged"),
         tooltip=[
             "layer:N",
             "seed:N",
@@ -191,13 +199,13 @@ def staircases(table: pd.DataFrame) -> alt.Chart:
         .encode(
             x=alt.X("epoch:O", title="epoch", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("n_layers:O", title="layers averaged", sort="descending"),
-            color=alt.Color("value:Q", title="barrier", scale=SIGNED),
+            color=alt.Color("value:Q", title="barrier", scale=style.signed(largest(table))),
             tooltip=tooltip,
         )
         .properties(width=150, height=230)
     )
     x, y = alt.X("n_layers:Q", title="layers averaged"), alt.Y("value:Q", title="barrier at the chosen epoch")
-    colour = alt.Color("order:N", title=None, sort=orders)
+    colour = alt.Color("order:N", title="order", scale=alt.Scale(domain=orders))
     at = base.transform_filter("datum.e == look")
     thin = (
         at.transform_filter("datum.order == 'random'")
@@ -211,7 +219,7 @@ def staircases(table: pd.DataFrame) -> alt.Chart:
             x=x,
             y=y,
             color=colour,
-            strokeDash=alt.StrokeDash("order:N", title=None, sort=orders),
+            strokeDash=alt.StrokeDash("order:N", title="order", scale=alt.Scale(domain=orders)),
             opacity=alt.condition("datum.order == order", alt.value(1), alt.value(0.45)),
             tooltip=tooltip,
         )
@@ -255,7 +263,9 @@ def windows(table: pd.DataFrame, full: pd.Series) -> alt.Chart:
     )
     equal = null_model(width, 1.0, depth)
     rule = alt.Chart().mark_rule(strokeDash=[3, 3]).encode(y=alt.datum(equal))
-    title = f"{width} of {depth} layers from {means.idxmax()} on carry {means.max():.0%} of the barrier; an equal share is {equal:.0%}"
+    title = (
+        f"{width} layers from {means.idxmax()} on carry {means.max():.0%} of the barrier; an equal share is {equal:.0%}"
+    )
     words = (
         f"Part of the full loss barrier of every window of {width} layers, a point a seed, with their mean; it is highest, "
         f"{means.max():.0%}, from {means.idxmax()} on and lowest, {means.min():.0%}, from {means.idxmin()} on. The null model is {equal:.0%}."
@@ -277,7 +287,9 @@ def pairs(table: pd.DataFrame, single: pd.DataFrame) -> alt.Chart:
     both = table[table["into"] == "both"].groupby(["layer", "other"], sort=False).loss_barrier.mean().reset_index()
     both["excess"] = both.loss_barrier - both.layer.map(own) - both.other.map(own)
     top = both.loc[both.loss_barrier.idxmax()]
-    show = switch("show", ["barrier of both", "more than the sum of single ones"], "")
+    shown = {"barrier of both": "loss_barrier", "more than the sum of single ones": "excess"}
+    show = switch("show", list(shown), "")
+    tops = {f"show == '{name}'": float(both[column].abs().max()) for name, column in shown.items()}
     chart = (
         alt.Chart(both.round(4))
         .transform_calculate(value="show == 'barrier of both' ? datum.loss_barrier : datum.excess")
@@ -285,7 +297,7 @@ def pairs(table: pd.DataFrame, single: pd.DataFrame) -> alt.Chart:
         .encode(
             x=alt.X("other:N", sort=layers, title=None, axis=alt.Axis(labelAngle=-60)),
             y=alt.Y("layer:N", sort=layers[::-1], title=None),
-            color=alt.Color("value:Q", title="nats", scale=SIGNED),
+            color=alt.Color("value:Q", title="nats", scale=style.signed(tops)),
             tooltip=[
                 "layer:N",
                 "other:N",

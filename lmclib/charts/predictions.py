@@ -6,7 +6,7 @@ import pandas as pd
 
 from lmclib.charts import style
 from lmclib.charts.forking import fork_label
-from lmclib.charts.layers import SIGNED, switch
+from lmclib.charts.layers import switch
 from lmclib.comparison import agreement, agreements
 from lmclib.prediction import Energies
 
@@ -40,7 +40,7 @@ def against_fork(table: pd.DataFrame) -> alt.Chart:
     }
     columns = ["case", "seed", "fork", "fork_epoch", "what", "predicted"]
     base = alt.Chart(long[columns].round(6))
-    colour = alt.Color("what:N", sort=what, title=None)
+    colour = alt.Color("what:N", scale=alt.Scale(domain=what), title="barrier")
     y = alt.Y("predicted:Q", title="loss barrier at α = ½, nats", scale=alt.Scale(type="symlog", constant=0.01))
     tip = [
         "what:N",
@@ -53,18 +53,20 @@ def against_fork(table: pd.DataFrame) -> alt.Chart:
         own = base.transform_filter(alt.datum.case == case)
         forks = [fork_label(f) for f in sorted(long[long["case"] == case].fork_epoch.unique())]
         x = alt.X("fork:O", sort=forks, title="fork epoch", axis=alt.Axis(labelAngle=0))
-        points = own.mark_point(strokeWidth=1.5).encode(
-            x=x,
-            y=y,
-            color=colour,
-            shape=alt.Shape("what:N", sort=what, title=None),
-            fillOpacity=alt.condition("datum.what == 'actual'", alt.value(1), alt.value(0)),
-            tooltip=tip,
-        )
+        shape = alt.Shape("what:N", scale=alt.Scale(domain=what), title="barrier")
+        points = [
+            own.transform_filter(f"{('!', '')[filled]}(datum.what == 'actual')")
+            .mark_point(filled=filled, strokeWidth=1.5)
+            .encode(x=x, y=y, color=colour, shape=shape, tooltip=tip)
+            for filled in (True, False)
+        ]
         lines = own.mark_line().encode(
-            x=x, y="mean(predicted):Q", color=colour, strokeDash=alt.StrokeDash("what:N", sort=what, title=None)
+            x=x,
+            y="mean(predicted):Q",
+            color=colour,
+            strokeDash=alt.StrokeDash("what:N", title="barrier", scale=alt.Scale(domain=what)),
         )
-        return (lines + points).properties(width=190, height=220, title=case)
+        return alt.layer(lines, *points).properties(width=145, height=220, title=case)
 
     title = f"Proposition 1 is off by {said[cases[0]].relative_error:.0%} in the median, with rank correlation {said[cases[0]].spearman:.2f}"
     words = "Predicted and actual loss barriers against the fork epoch. Proposition 1: " + "; ".join(
@@ -101,6 +103,7 @@ def energy_matrix(energies: Energies, sets: pd.DataFrame) -> alt.Chart:
     ]
     chosen = f"[{', '.join(box.name for box in boxes)}]"
     key = " + ".join(f"({box.name} ? '1' : '0')" for box in boxes)
+    count = " + ".join(f"({box.name} ? 1 : 0)" for box in boxes)
     data = alt.Chart(pd.DataFrame(rows).round(6))
     matrix = (
         data.transform_calculate(on=f"{chosen}[datum.i] && {chosen}[datum.j]")
@@ -108,7 +111,9 @@ def energy_matrix(energies: Energies, sets: pd.DataFrame) -> alt.Chart:
         .encode(
             x=alt.X("other:N", sort=layers, title=None, axis=alt.Axis(labelAngle=-60)),
             y=alt.Y("layer:N", sort=layers[::-1], title=None),
-            color=alt.Color("published:Q", title="part of the predicted barrier, nats", scale=SIGNED),
+            color=alt.Color(
+                "published:Q", title="part of the barrier, nats", scale=style.signed(float(abs(both).max()))
+            ),
             opacity=alt.condition("datum.on", alt.value(1), alt.value(0.15)),
             tooltip=["layer:N", "other:N", alt.Tooltip("published:Q", title="nats", format=".4f")],
         )
@@ -138,7 +143,7 @@ def energy_matrix(energies: Energies, sets: pd.DataFrame) -> alt.Chart:
     )
     names_chosen = (
         alt.Chart(pd.DataFrame({"here": [0]}))
-        .transform_calculate(text=f"({key}).split('1').length - 1 + ' of {depth} layers are ticked below'")
+        .transform_calculate(text=f"({count}) + ' of {depth} layers are ticked below'")
         .mark_text(align="left", fontSize=13)
         .encode(x=alt.value(0), y=alt.value(-8), text="text:N")
     )
@@ -164,7 +169,9 @@ def triptych(table: pd.DataFrame) -> alt.Chart:
     fork = alt.param(
         "fork", value=0, bind=alt.binding_range(min=0, max=len(forks) - 1, step=1, name="fork, early to late ")
     )
-    panels = {"barrier": "layer barrier, nats", "energy": "energy (Proposition 2), nats", "distance": "distance"}
+    panels = {"barrier": "barrier, nats", "energy": "energy, nats", "distance": "distance"}
+    # barrier and energy are both in nats: one scale for the two
+    tops = {f"fork == {f}": float(rows[["barrier", "energy"]].abs().max().max()) for f, rows in table.groupby("f")}
     base = alt.Chart(table[["layer", "fork", "f", "epoch", *panels]].round(5)).transform_filter("datum.f == fork")
     tip = [
         "layer:N",
@@ -175,7 +182,7 @@ def triptych(table: pd.DataFrame) -> alt.Chart:
 
     def panel(column: str, first: bool) -> alt.Chart:
         axis = {} if first else {"axis": alt.Axis(labels=False, ticks=False)}
-        scale = alt.Scale(scheme=style.ORDERED) if column == "distance" else SIGNED
+        scale = alt.Scale(scheme=style.ORDERED) if column == "distance" else style.signed(tops)
         return (
             base.mark_rect()
             .encode(
@@ -240,12 +247,12 @@ def panels(table: pd.DataFrame, columns: int = 3) -> alt.Chart:
         x=x,
         y=y,
         color=style.fork_colour(forks),
-        shape=alt.Shape("what:N", sort=kinds, title=None),
+        shape=alt.Shape("what:N", scale=alt.Scale(domain=kinds), title="barriers of"),
         tooltip=tip,
     )
     measured = agreements(table, ["method"])
     charts = []
-    for method in table.method.unique():
+    for method in (name for name in NAMES if name in measured.index):
         m = measured.loc[method]
         said = f"ρ {m.spearman:.2f}, within a fork {m.within_spearman:.2f}, off by {m.relative_error:.0%}"
         heading = alt.TitleParams(NAMES[method], subtitle=said, fontSize=12, subtitleFontSize=10)
@@ -267,6 +274,7 @@ def price(table: pd.DataFrame) -> alt.Chart:
         table: `method`, `cost` in forward passes, `relative_error`; with a row `actual`, the evaluation, of error 0.
     """
     table = table.assign(name=table.method.map(NAMES), shown=table.relative_error.clip(0.005)).sort_values("cost")
+    table["place"] = range(len(table))  # by cost
     frontier = table[table.relative_error <= table.relative_error.cummin()]
     x = alt.X(
         "cost:Q", title="cost in forward passes over the data", scale=alt.Scale(type="log", nice=False, padding=30)
@@ -278,15 +286,18 @@ def price(table: pd.DataFrame) -> alt.Chart:
         color=alt.condition("datum.method == 'actual'", alt.value(style.OKABE_ITO[1]), alt.value(style.OKABE_ITO[0])),
         tooltip=tip,
     )
-    text = base.mark_text(align="left", dx=8, dy=-6).encode(text="name:N")
+    text = [  # to the right and to the left in turn, as some cost nearly the same
+        base.transform_filter(f"datum.place % 2 == {place}").mark_text(align=align, dx=dx, dy=dy).encode(text="name:N")
+        for place, align, dx, dy in ((0, "left", 8, -7), (1, "right", -8, 9))
+    ]
     line = alt.Chart(frontier.round(4)).mark_line(strokeDash=[4, 3], color="#888").encode(x=x, y=y)
     exact = table[table.method == "actual"].iloc[0]
     cheaper = int((table.cost < exact.cost).sum())
-    title = f"Evaluating the midpoint costs {exact.cost:.0f} passes; {cheaper} predictors are cheaper"
+    title = f"Evaluating the midpoint costs {exact.cost:.0f} passes; {cheaper or 'none'} of the predictors cost less"
     words = "Median relative error against cost in forward passes: " + "; ".join(
         f"{row['name']} {row.cost:.0f} passes, {row.relative_error:.0%}" for _, row in table.iterrows()
     )
-    return style.described((line + points + text).properties(width=480, height=260), title, words + ".")
+    return style.described(alt.layer(line, points, *text).properties(width=480, height=260), title, words + ".")
 
 
 def stationarity(table: pd.DataFrame) -> alt.Chart:
@@ -306,7 +317,8 @@ def stationarity(table: pd.DataFrame) -> alt.Chart:
         alt.Tooltip("fork:N", title="fork epoch"),
         alt.Tooltip("value:Q", title="nats", format=".4f"),
     ]
-    colour = alt.Color("term:N", title=None)
+    terms = alt.Scale(domain=["curvature", "slopes"])
+    colour = alt.Color("term:N", title="term", scale=terms)
 
     def panel(case: str) -> alt.LayerChart:
         own = long[long["case"] == case]
@@ -318,7 +330,9 @@ def stationarity(table: pd.DataFrame) -> alt.Chart:
         )
         y = alt.Y("value:Q", title="nats", scale=alt.Scale(type="symlog", constant=0.01))
         base = alt.Chart(own[["fork", "seed", "term", "value"]].round(6))
-        points = base.mark_point().encode(x=x, y=y, color=colour, shape="term:N", tooltip=tip)
+        points = base.mark_point().encode(
+            x=x, y=y, color=colour, shape=alt.Shape("term:N", title="term", scale=terms), tooltip=tip
+        )
         return (base.mark_line().encode(x=x, y="mean(value):Q", color=colour) + points).properties(
             width=220, height=180, title=case
         )

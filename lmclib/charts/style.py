@@ -4,6 +4,8 @@ import hashlib
 import html
 import json
 import os
+import textwrap
+from collections.abc import Mapping
 
 import altair as alt
 
@@ -11,6 +13,7 @@ import altair as alt
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 SIGNED = "purpleorange"  # diverging scheme for signed barriers, centred at zero by the chart
 ORDERED = "viridis"
+TITLE = 66  # characters in a line of a title
 WIDTH = 560  # pixels; the page scales a chart down to the width of a phone
 STATIC = "LMC_STATIC"  # set while the book is built: charts are then HTML that the site's own scripts draw
 
@@ -27,8 +30,20 @@ def enable() -> None:
 
 def described(chart: alt.TopLevelMixin, title: str, description: str, subtitle: str | None = None) -> alt.TopLevelMixin:
     """The chart with its answer as title and its alt text as description."""
-    heading = alt.TitleParams(title, subtitle=subtitle) if subtitle else title
+    lines = textwrap.wrap(title, TITLE)  # one long line would make the whole chart small
+    heading = alt.TitleParams(lines, subtitle=subtitle) if subtitle else alt.TitleParams(lines)
     return chart.properties(title=heading, description=description)
+
+
+def signed(largest: float | Mapping[str, float]) -> alt.Scale:
+    """The diverging scale of signed values, symmetric about zero.
+
+    Args:
+        largest: the largest absolute value; or several, by the condition in the page under which each is meant.
+    """
+    cases = {"true": largest} if not isinstance(largest, Mapping) else largest
+    top = "".join(f"{when} ? {max(value, 1e-9):.6g} : " for when, value in cases.items()) + "1"
+    return alt.Scale(scheme=SIGNED, domainMin=alt.expr(f"-({top})"), domainMax=alt.expr(top), domainMid=0)
 
 
 def fork_colour(order: list[str], title: str = "fork epoch") -> alt.Color:

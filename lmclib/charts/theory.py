@@ -62,7 +62,11 @@ def histogram(curvatures: pd.DataFrame, bins: int = 40) -> alt.Chart:
         alt.Chart(pd.DataFrame(rows).round(4))
         .mark_bar(binSpacing=0)
         .encode(
-            x=alt.X("from:Q", title="smallest second derivative of any single-layer cut, over the largest loss"),
+            x=alt.X(
+                "from:Q",
+                bin="binned",
+                title="smallest second derivative of any single-layer cut, over the largest loss",
+            ),
             x2="to:Q",
             y=alt.Y("networks:Q", title="networks", stack=True),
             color=alt.Color("kind:N", title=None),
@@ -89,8 +93,8 @@ def not_convex(shares: pd.DataFrame) -> alt.Chart:
         .encode(
             x=alt.X("size:O", title="layers that move at once", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("share:Q", title="cuts that are not convex", axis=alt.Axis(format="%")),
-            color=alt.Color("network:N", title=None, sort=order, legend=alt.Legend(columns=2)),
-            strokeDash=alt.StrokeDash("network:N", title=None, sort=order),
+            color=alt.Color("network:N", title="network and loss", scale=alt.Scale(domain=order)),
+            strokeDash=alt.StrokeDash("network:N", title="network and loss", scale=alt.Scale(domain=order)),
             tooltip=tip,
         )
         .properties(width=500, height=240)
@@ -114,7 +118,7 @@ def baselines(x: theory.Tensor, y: theory.Tensor) -> alt.Chart:
         for name, value in theory.cut_barriers(*theory.mirrored_pair(s), x, y, layer=1).items()
     ]
     table = pd.DataFrame(rows)
-    names = {"models": "against the two models", "cut": "against the ends of the cut"}
+    names = {"models": "the two models", "cut": "the cut's own ends"}
     table["baseline"] = table.baseline.map(names)
     lines = (
         alt.Chart(table.round(5))
@@ -122,8 +126,8 @@ def baselines(x: theory.Tensor, y: theory.Tensor) -> alt.Chart:
         .encode(
             x=alt.X("s:Q", title="s: model 1 is (s, 1/s), model 2 is (−1/s, −s)"),
             y=alt.Y("barrier:Q", title="barrier of the second layer at α = ½"),
-            color=alt.Color("baseline:N", title=None, sort=list(names.values())),
-            strokeDash=alt.StrokeDash("baseline:N", title=None, sort=list(names.values())),
+            color=alt.Color("baseline:N", title="baseline", scale=alt.Scale(domain=list(names.values()))),
+            strokeDash=alt.StrokeDash("baseline:N", title="baseline", scale=alt.Scale(domain=list(names.values()))),
             tooltip=["baseline:N", "s:Q", alt.Tooltip("barrier:Q", format=".3f")],
         )
     )

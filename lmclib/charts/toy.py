@@ -38,10 +38,9 @@ def landscape(minima: list[float]) -> alt.Chart:
     )
     roof = 1.25 * max(top.barrier, min(top.predicted, 3 * top.barrier))
     x = alt.X("t:Q", title="θ", scale=alt.Scale(domain=[low - 0.2, high + 0.2], nice=False))
-    y = alt.Y(
-        "value:Q", title="loss, and barrier between the outer minima", scale=alt.Scale(domain=[0, roof], clamp=True)
-    )
+    y = alt.Y("value:Q", title="loss, and barrier between the outer minima", scale=alt.Scale(domain=[0, roof]))
     tip = [alt.Tooltip("t:Q", title="θ", format=".2f"), alt.Tooltip("value:Q", format=".3f")]
+    order = ["loss (= true barrier)", "Proposition 1"]
     curves = (
         base.transform_fold(["loss", "predicted"], as_=["curve", "value"])
         .transform_filter("datum.curve == 'loss' || datum.between")
@@ -50,8 +49,8 @@ def landscape(minima: list[float]) -> alt.Chart:
         .encode(
             x=x,
             y=y,
-            color=alt.Color("curve:N", title=None),
-            strokeDash=alt.StrokeDash("curve:N", title=None),
+            color=alt.Color("curve:N", title="curve", scale=alt.Scale(domain=order)),
+            strokeDash=alt.StrokeDash("curve:N", title="curve", scale=alt.Scale(domain=order)),
             tooltip=tip,
         )
     )
@@ -174,7 +173,7 @@ def diagonal_network(w1: tuple[float, float], w2: tuple[float, float]) -> alt.Ch
         scale=alt.Scale(domain=order, range=list(style.OKABE_ITO[:5])),
         legend=alt.Legend(columns=1),
     )
-    dash = alt.StrokeDash("path:N", title=None, sort=order)
+    dash = alt.StrokeDash("path:N", title=None, scale=alt.Scale(domain=order))
     lines = alt.Chart(paths).mark_line(strokeWidth=2.5).encode(x=x, y=y, color=colour, strokeDash=dash, order="alpha:Q")
     at = (
         alt.Chart(paths)
