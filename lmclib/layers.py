@@ -43,7 +43,7 @@ def find_layers(model: nn.Module, x: Tensor) -> tuple[Layer, ...]:
         x: a batch to send through it; two examples are enough.
 
     Raises:
-        LmcError: the model has no parameters.
+        LmcError: the model has no parameters, or a module whose name clashes with `(root)`.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
@@ -73,6 +73,10 @@ def find_layers(model: nn.Module, x: Tensor) -> tuple[Layer, ...]:
             layers[-1] = replace(layers[-1], buffers=layers[-1].buffers + buffers)
         else:
             loose += buffers
+    if len({layer.name for layer in layers}) < len(layers):
+        raise LmcError(
+            "model: two layers are called '(root)', which is what the model's own parameters go by; rename one"
+        )
     if not layers:
         raise LmcError(f"model: {type(model).__name__} has no parameters, so there is nothing to interpolate")
     return tuple(layers)

@@ -160,7 +160,14 @@ def layer_table(cube: LayerCube) -> pd.DataFrame:
     Returns:
         A row a layer, baseline and direction: `layer` (the last is `network`, all of them), `baseline`, `into`, `loss`, `error`,
         `loss_barrier`, `error_barrier`.
+
+    Raises:
+        LmcError: a layer whose name clashes with `network`.
     """
+    if NETWORK in cube.layers:
+        raise LmcError(
+            f"cube: has a layer called {NETWORK!r}, which is what the table calls all layers; rename the module"
+        )
     named = _named(cube, {**{name: [name] for name in cube.layers}, NETWORK: cube.layers})
     return _rows(cube, named, (0.5,), BASELINES).rename(columns={"group": "layer"}).drop(columns=["n_layers", "alpha"])
 

@@ -58,7 +58,7 @@ LAYERS = {
 # single-layer cuts of deep linear networks: random pairs to check, and stacks of pairs to train for some steps
 DEEP_LINEAR = {
     "smoke": {"networks": 300, "stack": 4, "steps": 50, "seed": 0},
-    "digits": {"networks": 10_500, "stack": 40, "steps": 1000, "seed": 0},
+    "digits": {"networks": 10_500, "stack": 40, "steps": 600, "seed": 0},
     "paper": {"networks": 100_000, "stack": 200, "steps": 5_000, "seed": 0},
 }
 

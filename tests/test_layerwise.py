@@ -100,6 +100,27 @@ def test_many_layers_have_a_chosen_few_sets():
     assert {"1" * 12, "1" + "0" * 11} <= set(sets.set)
 
 
+def test_names_that_clash_are_refused():
+    class Clash(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = torch.nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.network(x)
+
+    data = torch.zeros(2, 2), torch.zeros(2).long()
+    net = Clash()
+    cube = lmc.LayerCube(net, net.state_dict(), net.state_dict(), data)
+    with pytest.raises(LmcError, match="a layer called 'network', which is what the table calls all layers"):
+        lmc.layer_table(cube)
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    net.add_module("(root)", torch.nn.Linear(2, 2))
+    net.register_parameter("own", torch.nn.Parameter(torch.zeros(2)))
+    with pytest.raises(LmcError, match=r"two layers are called '\(root\)'"):
+        lmc.LayerCube(net, net.state_dict(), net.state_dict(), data)
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
