@@ -1,0 +1,20 @@
+"""What the README says to type works."""
+
+import re
+
+import torch
+from conftest import ROOT
+from torchvision.models import resnet18
+
+
+def test_five_lines_for_two_torchvision_networks(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (code,) = [block for block in blocks if "torchvision" in block]
+    assert len([line for line in code.splitlines() if line.strip()]) == 5
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(3, 3, 32, 32, generator=g), torch.tensor([0, 1, 2])
+    one, two = (resnet18().state_dict() for _ in range(2))
+    exec(code, {"state_dict_1": one, "state_dict_2": two, "x": x, "y": y})
+    said = capsys.readouterr().out
+    assert "[123 rows x 7 columns]" in said  # 41 layers, into either model and both
+    assert "logit-quintic" in said
