@@ -1,10 +1,12 @@
 PYTHON  ?= python3
 PROFILE ?= digits
+CHAPTER ?= resnet_forking
+MINUTES ?= 8
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 READY := .venv/.ready
 
-.PHONY: help book test lab bench lock clean
+.PHONY: help book test lab paper bench lock clean
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
@@ -16,6 +18,9 @@ test: $(READY) ## every test
 
 lab: $(READY) ## JupyterLab on the chapters
 	@jupyter lab --ServerApp.root_dir=$(CURDIR) book/preface.ipynb
+
+paper: $(READY) ## a slice of a chapter at paper scale: make paper CHAPTER=resnet_forking, again and again until it is finished
+	@python -m lmclib slice $(CHAPTER) --minutes $(MINUTES)
 
 bench: $(READY) ## benchmarks: ratios measured in one run on this machine
 	@for script in benchmarks/*.py; do python $$script; done

@@ -16,7 +16,7 @@ from lmclib.models import build_model
 from lmclib.store import Store, address
 from lmclib.training import NUMERICS, Recipe, Run, steps_per_epoch, train
 
-RESUME_SECONDS = 10  # how often a run writes down where it is; a killed run loses at most this and one checkpoint
+RESUME_SECONDS = 10  # at most how often a run writes down where it is, at the end of an epoch; a kill loses at most this and an epoch
 PARENT, CHILD = 0, 1  # the first number of a run's random stream
 
 
@@ -187,6 +187,9 @@ def _train_missing(families: list[Family], store: Store, progress: Progress) -> 
         def on_checkpoint(run: Run, state: dict, momentum: dict) -> Iterable[Run]:
             return owner[run.stream[1]].on_checkpoint(run, state, momentum)
 
+        def on_epoch(run: Run, read: Callable) -> None:
+            owner[run.stream[1]].on_epoch(run, read)
+
         first = families[0]
         device = "cuda" if torch.cuda.is_available() else "cpu"
         label = f"train {first.spec.model} on {first.data.label}"
@@ -200,7 +203,7 @@ def _train_missing(families: list[Family], store: Store, progress: Progress) -> 
                 if callable(progress):
                     progress(done, total)
 
-            train(first.model, first.data, first.spec.recipe, runs, on_checkpoint, on_step, device)
+            train(first.model, first.data, first.spec.recipe, runs, on_checkpoint, on_step, device, on_epoch)
 
 
 class _Nursery:
@@ -243,6 +246,10 @@ class _Nursery:
         state, momentum = family.model.state_dict(), None
         if start:
             state, momentum = _split(family._load(family.parent_address, _name(start)))
+        resume = self.store.load_state(family.parent_address, "resume")
+        if resume is not None and start < int(resume["step"]) < min(lacking):
+            start = int(resume.pop("step"))
+            state, momentum = _split(resume)
         self.missing_steps += max(lacking) - start
         name = f"the parent (seed {family.spec.seed})"
         stream = (PARENT, family.spec.seed)
@@ -276,6 +283,8 @@ class _Nursery:
             at = self.family.parent_address
             self.store.describe(at, {"kind": "parent", **self.family.description})
             self.store.save_state(at, _name(run.step), _joined(state, momentum))
+            if run.step == run.stop:
+                self.store.drop_state(at, "resume")
             return self._children(run.step)
         fork_step, sibling = run.stream[2:]
         at = self.family.child_address(fork_step, sibling)
@@ -285,10 +294,17 @@ class _Nursery:
         self.store.save_state(at, _name(run.step), state)
         if run.step == run.stop:
             self.store.drop_state(at, "resume")
-        elif (now := time.monotonic()) - self.saved_at.setdefault(at, now) >= RESUME_SECONDS:
-            self.store.save_state(at, "resume", {**_joined(state, momentum), "step": torch.tensor(run.step)})
-            self.saved_at[at] = now
         return []
+
+    def on_epoch(self, run: Run, read: Callable) -> None:
+        """Write down where a run is, from where it goes on after a kill; not more often than every few seconds."""
+        at, now = self._address(run), time.monotonic()
+        if now - self.saved_at.setdefault(at, now) >= RESUME_SECONDS:
+            self.store.save_state(at, "resume", {**_joined(*read()), "step": torch.tensor(run.step)})
+            self.saved_at[at] = now
+
+    def _address(self, run: Run) -> str:
+        return self.family.parent_address if run.stream[0] == PARENT else self.family.child_address(*run.stream[2:])
 
 
 def _fork_steps(spec: ForkSpec, epoch_steps: int) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -89,6 +90,7 @@ class Run:
 
 
 OnCheckpoint = Callable[[Run, dict[str, Tensor], dict[str, Tensor]], Iterable[Run]]
+OnEpoch = Callable[[Run, Callable[[], tuple[dict[str, Tensor], dict[str, Tensor]]]], None]
 
 
 def steps_per_epoch(data: Dataset, recipe: Recipe) -> int:
@@ -110,6 +112,7 @@ def train(
     on_checkpoint: OnCheckpoint,
     on_step: Callable[[int], None] = lambda steps: None,
     device: str | torch.device = "cpu",
+    on_epoch: OnEpoch = lambda run, read: None,
 ) -> None:
     r"""Train runs with SGD, $v \leftarrow \mu v + \nabla L + \lambda\theta$, $\theta \leftarrow \theta - \eta v$.
 
@@ -125,18 +128,28 @@ def train(
         on_checkpoint: called with the run, its state dict and its momentum after each of its checkpoint steps.
         on_step: called after every step with the number of runs that took it.
         device: where to compute.
+        on_epoch: called with a run at the end of its epochs, and a function that reads its state dict and momentum.
 
     Raises:
         LmcError: the loss of a run is no longer finite; what was checkpointed before stays.
     """
-    SeatedTraining(model, data.to(device), recipe, on_checkpoint, on_step).train(deque(runs))
+    SeatedTraining(model, data.to(device), recipe, on_checkpoint, on_step, on_epoch).train(deque(runs))
 
 
 class SeatedTraining:
     """The loop behind `train`: a stack, its momentum, and who sits where."""
 
-    def __init__(self, model: nn.Module, data: Dataset, recipe: Recipe, on_checkpoint: OnCheckpoint, on_step: Callable):
-        self.data, self.recipe, self.on_checkpoint, self.on_step = data, recipe, on_checkpoint, on_step
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Dataset,
+        recipe: Recipe,
+        on_checkpoint: OnCheckpoint,
+        on_step: Callable,
+        on_epoch: OnEpoch,
+    ):
+        self.data, self.recipe = data, recipe
+        self.on_checkpoint, self.on_step, self.on_epoch = on_checkpoint, on_step, on_epoch
         self.epoch_steps = steps_per_epoch(data, recipe)
         _, height, width = data.shape
         self.padded = F.pad(data.train.x, (data.shift,) * 4)
@@ -161,11 +174,16 @@ class SeatedTraining:
                     continue
                 run.step += 1
                 if run.step in run.checkpoints or run.step == run.stop:
-                    momentum = self.stack.seat(dict(zip(self.names, self.momentum, strict=True)), k)
-                    momentum = {key: value.clone() for key, value in momentum.items()}
-                    queue.extend(self.on_checkpoint(run, self.stack.read(k), momentum))
+                    queue.extend(self.on_checkpoint(run, *self._read(k)))
                 if run.step == run.stop:
                     self.seats[k] = None
+                elif run.step % self.epoch_steps == 0:
+                    self.on_epoch(run, partial(self._read, k))
+
+    def _read(self, k: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """A seat's state dict and momentum."""
+        momentum = self.stack.seat(dict(zip(self.names, self.momentum, strict=True)), k)
+        return self.stack.read(k), {key: value.clone() for key, value in momentum.items()}
 
     def _sit(self, k: int, run: Run) -> None:
         self.seats[k] = run

@@ -94,6 +94,28 @@ def test_resume_after_a_kill_gives_the_same_bits(tmp_path, monkeypatch):
     assert not list((tmp_path / "killed").rglob("resume.*"))
 
 
+def test_a_killed_parent_goes_on_from_its_last_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr(forking, "RESUME_SECONDS", 0)
+    spec = SPEC.model_copy(update={"fork_epochs": (1.5,)})
+    whole = lmc.fork(spec, tmp_path / "whole", progress=False)
+    steps = []
+
+    class Killed(Exception):
+        pass
+
+    def kill(done, total):
+        steps.append(total)
+        if done > whole.epoch_steps:  # in the parent's second epoch, before anything but its place is stored
+            raise Killed
+
+    with pytest.raises(Killed):
+        lmc.fork(spec, tmp_path / "killed", progress=kill)
+    resumed = lmc.fork(spec, tmp_path / "killed", progress=lambda done, total: steps.append(total))
+    assert steps[-1] == steps[0] - whole.epoch_steps
+    assert_same_bits(children(whole), children(resumed))
+    assert not list((tmp_path / "killed").rglob("resume.*"))
+
+
 def test_siblings_share_the_fork_and_differ_in_order(tmp_path):
     family = lmc.fork(SPEC, tmp_path, progress=False)
     t1, t2 = family.siblings(fork_epoch=0.5)
