@@ -87,21 +87,11 @@ def evolution(table: pd.DataFrame) -> alt.Chart:
     last = table[(table.epoch == epochs[-1]) & (table.treatment == "interpolated")]
     first, late = (last[last.fork == label].error_barrier.max() for label in (labels[0], labels[-1]))
 
-    fork = alt.param(
-        "fork", value=0, bind=alt.binding_range(min=0, max=len(labels) - 1, step=1, name="fork, early to late ")
-    )
-    look = alt.param(
-        "look",
-        value=len(epochs) - 1,
-        bind=alt.binding_range(min=0, max=len(epochs) - 1, step=1, name="time, start to end "),
-    )
+    fork = style.slider("fork", len(labels), "fork, early to late ")
+    look = style.slider("look", len(epochs), "time, start to end ", last=True)
     measures = {"error": "error", "loss": "loss", "error barrier": "error_barrier", "loss barrier": "loss_barrier"}
-    measure = alt.param("measure", value="error", bind=alt.binding_radio(options=list(measures), name="show "))
-    treatment = alt.param(
-        "treatment",
-        value="interpolated",
-        bind=alt.binding_radio(options=list(TREATMENTS.values()), name="batch-norm statistics "),
-    )
+    measure = style.switch("measure", list(measures), "show ")
+    treatment = style.switch("treatment", list(TREATMENTS.values()), "batch-norm statistics ")
     shown = "".join(f"measure == '{name}' ? datum.{column} : " for name, column in measures.items()) + "0"
     base = (
         alt.Chart(table)
@@ -160,14 +150,8 @@ def against_fork(final: pd.DataFrame) -> alt.Chart:
     error = table[(table.measure == "error") & (table.treatment == "interpolated") & (table.split == "train")]
     means = error.groupby("fork_epoch").barrier.mean()
     stable = stable_from(means)
-    measure = alt.param(
-        "kind_of_barrier", value="error", bind=alt.binding_radio(options=["error", "loss"], name="barrier in ")
-    )
-    split = alt.param(
-        "which_split",
-        value="train",
-        bind=alt.binding_radio(options=sorted(table.split.unique(), reverse=True), name="data "),
-    )
+    measure = style.switch("kind_of_barrier", ["error", "loss"], "barrier in ")
+    split = style.switch("which_split", sorted(table.split.unique(), reverse=True), "data ")
     base = alt.Chart(table[["fork", "seed", "treatment", "split", "measure", "barrier"]].round(6)).transform_filter(
         "datum.measure == kind_of_barrier && datum.split == which_split"
     )

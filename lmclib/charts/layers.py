@@ -11,11 +11,6 @@ MEASURES = {"loss": "loss_barrier", "error": "error_barrier"}
 INTO = {"1": "into model 1", "2": "into model 2"}
 
 
-def switch(name: str, options: list[str], label: str) -> alt.Parameter:
-    """A row of radio buttons; the first option is chosen."""
-    return alt.param(name, value=options[0], bind=alt.binding_radio(options=options, name=label))
-
-
 def largest(table: pd.DataFrame) -> dict[str, float]:
     """The largest absolute barrier of each case and measure, by the condition under which it is shown."""
     return {
@@ -41,19 +36,13 @@ def heatmap(table: pd.DataFrame) -> alt.Chart:
     ]
     final = final[final.split == "train"]
     full, single = final[final.layer == NETWORK].loss_barrier.max(), final[final.layer != NETWORK].loss_barrier.max()
-    fork = alt.param(
-        "fork", value=0, bind=alt.binding_range(min=0, max=len(forks) - 1, step=1, name="fork, early to late ")
-    )
-    look = alt.param(
-        "look",
-        value=len(looks) - 1,
-        bind=alt.binding_range(min=0, max=len(looks) - 1, step=1, name="time, start to end "),
-    )
+    fork = style.slider("fork", len(forks), "fork, early to late ")
+    look = style.slider("look", len(looks), "time, start to end ", last=True)
     switches = (
-        switch("which", cases, "pair "),
-        switch("measure", list(MEASURES), "barrier in "),
-        switch("split", ["train", "test"], "data "),
-        switch("baseline", ["models", "cut"], "baseline "),
+        style.switch("which", cases, "pair "),
+        style.switch("measure", list(MEASURES), "barrier in "),
+        style.switch("split", ["train", "test"], "data "),
+        style.switch("baseline", ["models", "cut"], "baseline "),
     )
     columns = ["case", "fork", "f", "epoch", "e", "layer", "into", "split", "baseline", *MEASURES.values()]
     # only siblings were forked at several epochs
@@ -169,16 +158,12 @@ def staircases(table: pd.DataFrame) -> alt.Chart:
     last = table[(table["case"] == cases[0]) & (table.e == len(looks) - 1) & (table["into"] == "1")]
     up = last[last.order == "bottom-up"].sort_values("n_layers").loss_barrier
     highest, full = int(up.argmax()) + 1, up.iloc[-1]
-    look = alt.param(
-        "look",
-        value=len(looks) - 1,
-        bind=alt.binding_range(min=0, max=len(looks) - 1, step=1, name="time, start to end "),
-    )
+    look = style.slider("look", len(looks), "time, start to end ", last=True)
     switches = (
-        switch("order", orders, "order "),
-        switch("which", cases, "pair "),
-        switch("direction", list(INTO.values()), "averaged "),
-        switch("measure", list(MEASURES), "barrier in "),
+        style.switch("order", orders, "order "),
+        style.switch("which", cases, "pair "),
+        style.switch("direction", list(INTO.values()), "averaged "),
+        style.switch("measure", list(MEASURES), "barrier in "),
     )
     columns = ["case", "order", "draw", "n_layers", "layer", "epoch", "e", "direction", *MEASURES.values()]
     base = (
@@ -288,7 +273,7 @@ def pairs(table: pd.DataFrame, single: pd.DataFrame) -> alt.Chart:
     both["excess"] = both.loss_barrier - both.layer.map(own) - both.other.map(own)
     top = both.loc[both.loss_barrier.idxmax()]
     shown = {"barrier of both": "loss_barrier", "more than the sum of single ones": "excess"}
-    show = switch("show", list(shown), "")
+    show = style.switch("show", list(shown), "")
     tops = {f"show == '{name}'": float(both[column].abs().max()) for name, column in shown.items()}
     chart = (
         alt.Chart(both.round(4))

@@ -6,7 +6,6 @@ import pandas as pd
 
 from lmclib.charts import style
 from lmclib.charts.forking import fork_label
-from lmclib.charts.layers import switch
 from lmclib.comparison import agreement, agreements
 from lmclib.prediction import Energies
 
@@ -166,9 +165,7 @@ def triptych(table: pd.DataFrame) -> alt.Chart:
     """
     layers, forks = list(table.layer.unique()), sorted(table.fork_epoch.unique())
     table = table.assign(f=table.fork_epoch.map(forks.index), fork=table.fork_epoch.map(fork_label))
-    fork = alt.param(
-        "fork", value=0, bind=alt.binding_range(min=0, max=len(forks) - 1, step=1, name="fork, early to late ")
-    )
+    fork = style.slider("fork", len(forks), "fork, early to late ")
     panels = {"barrier": "barrier, nats", "energy": "energy, nats", "distance": "distance"}
     # barrier and energy are both in nats: one scale for the two
     tops = {f"fork == {f}": float(rows[["barrier", "energy"]].abs().max().max()) for f, rows in table.groupby("f")}
@@ -214,7 +211,7 @@ def panels(table: pd.DataFrame, columns: int = 3) -> alt.Chart:
     table = table.assign(fork=table.fork_epoch.map(fork_label))
     forks = [fork_label(f) for f in sorted(table.fork_epoch.unique())]
     kinds = list(table.what.unique())
-    kind = switch("kind", ["all", *kinds], "barriers of ")
+    kind = style.switch("kind", ["all", *kinds], "barriers of ")
     top = float(max(table.actual.max(), 1)) * 2
     table = table.assign(p=table.predicted.clip(FLOOR, top), a=table.actual.clip(FLOOR))
     scale = alt.Scale(type="log", domain=[FLOOR, top], nice=False)

@@ -35,6 +35,17 @@ def described(chart: alt.TopLevelMixin, title: str, description: str, subtitle: 
     return chart.properties(title=heading, description=description)
 
 
+def slider(name: str, places: int, label: str, last: bool = False) -> alt.Parameter:
+    """A slider over the places of an ordered list, which starts at the first or at the last."""
+    bind = alt.binding_range(min=0, max=places - 1, step=1, name=label)
+    return alt.param(name, value=places - 1 if last else 0, bind=bind)
+
+
+def switch(name: str, options: list[str], label: str) -> alt.Parameter:
+    """A row of radio buttons; the first option is chosen."""
+    return alt.param(name, value=options[0], bind=alt.binding_radio(options=options, name=label))
+
+
 def signed(largest: float | Mapping[str, float]) -> alt.Scale:
     """The diverging scale of signed values, symmetric about zero.
 
