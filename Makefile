@@ -17,7 +17,8 @@ test: $(READY) ## every test
 	@python -m pytest
 
 lab: $(READY) ## JupyterLab on the chapters
-	@jupyter lab --ServerApp.root_dir=$(CURDIR) book/preface.ipynb
+	@# one thread a kernel, as when the book is built, so that a run gives the same bits
+	@OMP_NUM_THREADS=1 jupyter lab --ServerApp.root_dir=$(CURDIR) book/preface.ipynb
 
 paper: $(READY) ## a slice of a chapter at paper scale: make paper CHAPTER=resnet_forking, again and again until it is finished
 	@python -m lmclib slice $(CHAPTER) --minutes $(MINUTES) || [ $$? = 3 ] # 3: time was up

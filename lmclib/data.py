@@ -142,7 +142,12 @@ def _cifar10() -> Dataset:
     from torchvision.datasets import CIFAR10
 
     def split(train: bool) -> Split:
-        raw = CIFAR10(ROOT / "cifar10", train=train, download=True)
+        try:
+            raw = CIFAR10(ROOT / "cifar10", train=train, download=True)  # checks what it has and what it gets by digest
+        except (OSError, RuntimeError) as error:
+            raise LmcError(
+                f"data='cifar10': could not be downloaded ({error}); connect, or unpack its archive in {ROOT / 'cifar10'}"
+            ) from None
         return Split(torch.from_numpy(raw.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(raw.targets))
 
     classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
