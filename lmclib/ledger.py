@@ -223,7 +223,7 @@ CLAIMS = {
             LANDSCAPING,
             "future work",
             "The barrier can be predicted better than to second order, cheaply.",
-            "for a seed: over forks, a method that costs no more than Proposition 1 has a lower median relative error",
+            "for a seed: over forks, a method that costs at most half more than Proposition 1 has a lower median relative error",
         ),
         Claim(
             "B12c",

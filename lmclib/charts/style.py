@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Mapping
 
 import altair as alt
+import pandas as pd
 
 # Okabe and Ito's colours, which stay apart for every kind of colour vision; always beside a dash or a shape
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -20,6 +21,7 @@ STATIC = "LMC_STATIC"  # set while the book is built: charts are then HTML that 
 
 def enable() -> None:
     """Turn on the theme, and the renderer for where we are: the site's own scripts, or a live notebook's widget."""
+    pd.set_option("display.max_colwidth", None)  # tables of the ledger are sentences
     alt.theme.register("lmclib", enable=True)(_theme)
     alt.renderers.register("lmclib", _to_html)
     if os.environ.get(STATIC):

@@ -5,6 +5,7 @@ import pandas as pd
 from lmclib.comparison import agreement
 
 BALLPARK, MATTERS = 2, 0.01  # a factor; nats, below which a barrier's prediction is not judged
+AS_CHEAP = 1.5  # costs are timed: methods that take the same derivatives must not differ by a busy moment
 
 
 def prediction_claims(forks: pd.DataFrame, layers: pd.DataFrame, steps: pd.DataFrame) -> dict[str, dict]:
@@ -24,7 +25,7 @@ def prediction_claims(forks: pd.DataFrame, layers: pd.DataFrame, steps: pd.DataF
 
 def better_predictor_claim(table: pd.DataFrame, cost: pd.Series) -> dict:
     """Judge B12b from the full path by several methods (`method`, `seed`, `predicted`, `actual`) and each method's cost."""
-    rivals = [m for m in cost.index if m != "published" and cost[m] <= cost["published"]]
+    rivals = [m for m in cost.index if m != "published" and cost[m] <= AS_CHEAP * cost["published"]]
     holds, said, factors = {}, [], []
     for seed, rows in table.groupby("seed"):
         off = {m: agreement(own.predicted, own.actual).relative_error for m, own in rows.groupby("method")}
@@ -36,7 +37,7 @@ def better_predictor_claim(table: pd.DataFrame, cost: pd.Series) -> dict:
         "holds": holds,
         "measured": "median relative error by seed: " + "; ".join(said),
         "values": factors,
-        "unit": "times smaller error than Proposition 1's at no higher cost",
+        "unit": "times smaller error than Proposition 1's at about its cost or less",
         "figure": "fig-price",
     }
 
