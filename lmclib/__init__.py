@@ -32,11 +32,9 @@ _ROOMS = {
         "staircase_table",
         "window_barriers",
     ),
+    "energies": ("Energies", "end_slopes", "energy_table"),
     "prediction": (
-        "Energies",
         "cost_table",
-        "end_slopes",
-        "energy_table",
         "predict_curve",
         "predict_group_barriers",
         "predict_layer_barriers",

@@ -9,8 +9,8 @@ from torch import nn
 
 import lmclib as lmc
 from lmclib.errors import LmcError
+from lmclib.expansion import METHODS
 from lmclib.models import build_model
-from lmclib.prediction import METHODS
 
 
 class Quadratic(nn.Module):

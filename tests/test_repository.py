@@ -24,7 +24,7 @@ FLOORS = (
     ("forking",),
     ("cube",),
     ("pairs",),
-    ("barriers", "comparison", "geometry", "layerwise", "theory", "toy"),
+    ("barriers", "comparison", "energies", "expansion", "geometry", "layerwise", "theory", "toy"),
     ("prediction",),
     ("claims",),
     ("settings",),

@@ -7,7 +7,7 @@ import pandas as pd
 from lmclib.charts import style
 from lmclib.charts.forking import fork_label
 from lmclib.comparison import agreement, agreements
-from lmclib.prediction import Energies
+from lmclib.energies import Energies
 
 NAMES = {
     "actual": "actual",

@@ -3,8 +3,9 @@
 import ipywidgets as widgets
 
 from lmclib.cube import LayerCube
+from lmclib.energies import Energies
 from lmclib.layerwise import group_barriers
-from lmclib.prediction import Energies, predict_group_barriers
+from lmclib.prediction import predict_group_barriers
 from lmclib.widgets.live import LiveBox
 
 
