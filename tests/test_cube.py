@@ -37,6 +37,26 @@ def test_cube_equals_the_plain_loop_in_float64(name):
     torch.testing.assert_close(values.error, torch.tensor(errors, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_points_that_share_passes_equal_the_plain_loop_too(name):
+    """A layer sweep and a staircase, which are walked together up to where they part."""
+    model = NETWORKS[name]()
+    side = 32 if "18" in name else 8
+    g = torch.Generator().manual_seed(4)
+    x, y = torch.randn(6, 3, side, side, generator=g, dtype=torch.float64), torch.randint(10, (6,), generator=g)
+    t1, t2 = random_states(model)
+    cube = lmc.LayerCube(model, t1, t2, (x, y), batch_size=4)
+    n = len(cube.layers)
+    half, steps = torch.eye(n, dtype=torch.float64) / 2, torch.full((n, n), 0.5, dtype=torch.float64).tril()
+    points = torch.cat([half, 1 - half, steps])
+    assert cube._shares(points)
+    some = torch.arange(0, len(points), max(1, n // 6))
+    losses, errors = plain_loop(NETWORKS[name](), t1, t2, cube.layers, points[some], x, y)
+    values = cube(points)
+    torch.testing.assert_close(values.loss[some], torch.tensor(losses, dtype=torch.float64), rtol=1e-10, atol=0)
+    torch.testing.assert_close(values.error[some], torch.tensor(errors, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
 def test_recomputed_statistics_are_those_of_one_training_pass():
     model = build_model("resnet8-w4", (1, 8, 8), 10)
     g = torch.Generator().manual_seed(5)
