@@ -270,12 +270,17 @@ class _Nursery:
             run = Run(name, stream, state, fork_step, steps[-1], frozenset(steps), None if reset else momentum)
             run.clock = fork_step if reset else 0
             at = family.child_address(fork_step, sibling)
-            if (resume := self.store.load_state(at, "resume")) is not None:
+            resume = self.store.load_state(at, "resume")
+            if resume is not None and self._has_all_until(int(resume["step"]), at, steps):
                 run.step = int(resume.pop("step"))
                 self.missing_steps -= run.step - fork_step
                 run.state, run.momentum = _split(resume)
             runs.append(run)
         return runs
+
+    def _has_all_until(self, step: int, at: str, wanted: list[int]) -> bool:
+        """Whether nothing that is wanted lies before a place to go on from: it may be from a run that looked elsewhere."""
+        return {_name(other) for other in wanted if other <= step} <= self.store.states(at)
 
     def on_checkpoint(self, run: Run, state: dict[str, Tensor], momentum: dict[str, Tensor]) -> list[Run]:
         """Write a checkpoint down; at a fork point of the parent, hand out its children."""

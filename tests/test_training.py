@@ -95,6 +95,27 @@ def test_resume_after_a_kill_gives_the_same_bits(tmp_path, monkeypatch):
     assert not list((tmp_path / "killed").rglob("resume.*"))
 
 
+def test_a_killed_run_that_looked_elsewhere_is_not_gone_on_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(forking, "RESUME_SECONDS", 0)
+    recipe = Recipe(epochs=4, batch_size=128, milestones=(2,))
+    few = lmc.ForkSpec(model="mlp-8", fork_epochs=(0,), siblings=1, recipe=recipe, checkpoint_epochs=(4,))
+    every = few.model_copy(update={"checkpoint_epochs": (1, 2, 3, 4)})
+
+    class Killed(Exception):
+        pass
+
+    def kill(done, total):
+        if done > 0.8 * total:
+            raise Killed
+
+    with pytest.raises(Killed):
+        lmc.fork(few, tmp_path / "killed", progress=kill)
+    assert list((tmp_path / "killed").rglob("resume.*"))
+    resumed, whole = (lmc.fork(every, tmp_path / name, progress=False) for name in ("killed", "whole"))
+    assert resumed.epochs(0) == [1, 2, 3, 4]
+    assert_same_bits(children(whole), children(resumed))
+
+
 def test_a_killed_parent_goes_on_from_its_last_epoch(tmp_path, monkeypatch):
     monkeypatch.setattr(forking, "RESUME_SECONDS", 0)
     spec = SPEC.model_copy(update={"fork_epochs": (1.5,)})
