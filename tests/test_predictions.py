@@ -173,6 +173,11 @@ def test_claims_about_predictions_can_go_either_way():
     verdicts = [{name: lmc.ledger.verdict(claim["holds"]) for name, claim in claims.items()} for claims in (good, bad)]
     assert set(verdicts[0].values()) == {"holds"}
     assert set(verdicts[1].values()) == {"fails"}
+    few = base.assign(predicted=actual, actual=actual.where(base["case"] == "decay", 0.001))
+    part = lmc.prediction_claims(few, layers.assign(energy=actual), base.assign(predicted=actual))["B6"]
+    assert part["holds"] == {0: [True], 1: [True], 2: [True]}  # the other case has no barrier to judge
+    none = base.assign(predicted=actual, actual=0.001)
+    assert "B6" not in lmc.prediction_claims(none, layers.assign(energy=actual), base.assign(predicted=actual))
     table = pd.concat(
         base.assign(method=m, predicted=factor * actual) for m, factor in (("published", 2.0), ("logit-cubic", 1.1))
     )

@@ -9,7 +9,7 @@ AS_CHEAP = 1.5  # costs are timed: methods that take the same derivatives must n
 
 
 def prediction_claims(forks: pd.DataFrame, layers: pd.DataFrame, steps: pd.DataFrame) -> dict[str, dict]:
-    """Judge B6, B8, B9 and B10.
+    """Judge B6, B8, B9 and B10; B6 is left out where no barrier is high enough to be judged.
 
     Args:
         forks: the full path by `published` at the end of training: `case` (the first two are judged), `seed`, `fork_epoch`,
@@ -20,7 +20,8 @@ def prediction_claims(forks: pd.DataFrame, layers: pd.DataFrame, steps: pd.DataF
     Returns:
         For each claim `holds`, `measured`, `values`, `unit` and `figure`, as `judge` takes them.
     """
-    return {"B6": _ballpark(forks), "B8": _layers(layers), "B9": _both_needed(layers), "B10": _staircases(steps)}
+    claims = {"B6": _ballpark(forks), "B8": _layers(layers), "B9": _both_needed(layers), "B10": _staircases(steps)}
+    return {name: claim for name, claim in claims.items() if claim["holds"]}
 
 
 def better_predictor_claim(table: pd.DataFrame, cost: pd.Series) -> dict:
@@ -46,11 +47,13 @@ def _ballpark(forks: pd.DataFrame) -> dict:
     cases = list(forks["case"].unique())[:2]
     chosen = forks[forks["case"].isin(cases) & (forks.actual > MATTERS)]
     ratio = chosen.predicted / chosen.actual
-    near = ratio.between(1 / BALLPARK, BALLPARK).groupby([chosen.seed, chosen["case"]], sort=False).mean().unstack()
+    near = ratio.between(1 / BALLPARK, BALLPARK).groupby([chosen.seed, chosen["case"]], sort=False).mean()
+    # a seed without such a barrier in one of the cases is judged by the other
+    by_seed = {int(seed): part.droplevel(0) for seed, part in near.groupby(level=0)}
     return {
-        "holds": {int(seed): [bool(share > 0.5) for share in near.loc[seed, cases]] for seed in near.index},
+        "holds": {seed: [bool(share > 0.5) for share in part] for seed, part in by_seed.items()},
         "measured": "forks within a factor of two, by seed: "
-        + "; ".join(", ".join(f"{case} {near.loc[seed, case]:.0%}" for case in cases) for seed in near.index),
+        + "; ".join(", ".join(f"{case} {share:.0%}" for case, share in part.items()) for part in by_seed.values()),
         "values": ratio.groupby(chosen.seed).median().tolist(),
         "unit": "median of predicted over actual",
         "figure": "fig-prediction",
