@@ -113,8 +113,9 @@ class _StackedLinear(nn.Module):
         self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().repeat(width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.unflatten(1, (len(self.weight), -1)).transpose(0, 1)  # (K, B, I)
-        return _SeatwiseLinear.apply(x, self.weight, self.bias).transpose(0, 1).flatten(1)
+        x = x.unflatten(1, (len(self.weight), -1)).transpose(0, 1).to(self.weight.dtype)  # (K, B, I)
+        with torch.autocast(x.device.type, enabled=False):  # the rule below is for one type throughout
+            return _SeatwiseLinear.apply(x, self.weight, self.bias).transpose(0, 1).flatten(1)
 
 
 class _SeatwiseLinear(torch.autograd.Function):

@@ -12,9 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lmclib.capture import Recorded, side_by_side
 from lmclib.data import Dataset
+from lmclib.device import Precision, autocast, full_precision
 from lmclib.errors import LmcError
 from lmclib.stack import SEATS, SMALL, Stack
+
+LANES = 8  # networks side by side on a GPU, each a branch of one recorded step
 
 NUMERICS = 2  # part of every run's address: raise it when a change alters the bits that training produces
 
@@ -89,6 +93,20 @@ class Run:
     _order: tuple[int, Tensor, Tensor, Tensor] | None = field(default=None, repr=False)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How many networks train together: `lanes` side by side, each of them `seats` in lock-step as one wide network."""
+
+    lanes: int
+    seats: int
+
+    @classmethod
+    def on(cls, device: torch.device, shape: tuple[int, int, int]) -> "Layout":
+        """The layout for a device: lock-step where images are small, else lanes where there are streams."""
+        small = shape[1] * shape[2] <= SMALL
+        return cls(1 if small or device.type == "cpu" else LANES, SEATS if small else 1)
+
+
 OnCheckpoint = Callable[[Run, dict[str, Tensor], dict[str, Tensor]], Iterable[Run]]
 OnEpoch = Callable[[Run, Callable[[], tuple[dict[str, Tensor], dict[str, Tensor]]]], None]
 
@@ -113,10 +131,12 @@ def train(
     on_step: Callable[[int], None] = lambda steps: None,
     device: str | torch.device = "cpu",
     on_epoch: OnEpoch = lambda run, read: None,
+    precision: Precision = "float32",
+    layout: Layout | None = None,
 ) -> None:
     r"""Train runs with SGD, $v \leftarrow \mu v + \nabla L + \lambda\theta$, $\theta \leftarrow \theta - \eta v$.
 
-    Runs take the seats of a `Stack` and leave it when they are done; the next in the queue takes their place. A run's
+    Runs take the seats of stacks and leave them when they are done; the next in the queue takes their place. A run's
     result depends on its own streams only, not on the company. `on_checkpoint` may return further runs (a parent's
     children), which join the queue.
 
@@ -129,124 +149,173 @@ def train(
         on_step: called after every step with the number of runs that took it.
         device: where to compute.
         on_epoch: called with a run at the end of its epochs, and a function that reads its state dict and momentum.
+        precision: `float32`, or `bf16` for forward and backward passes with float32 weights.
+        layout: how many networks train together; the device's own by default.
 
     Raises:
         LmcError: the loss of a run is no longer finite; what was checkpointed before stays.
     """
-    SeatedTraining(model, data.to(device), recipe, on_checkpoint, on_step, on_epoch).train(deque(runs))
+    device = torch.device(device)
+    layout = Layout.on(device, data.shape) if layout is None else layout
+    with full_precision():
+        training = SeatedTraining(model, data.to(device), recipe, layout, precision)
+        training.train(deque(runs), on_checkpoint, on_step, on_epoch)
 
 
-class SeatedTraining:
-    """The loop behind `train`: a stack, its momentum, and who sits where."""
+class Lane:
+    """A stack of networks and its momentum; every network of the same architecture fits into any of its seats."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        data: Dataset,
-        recipe: Recipe,
-        on_checkpoint: OnCheckpoint,
-        on_step: Callable,
-        on_epoch: OnEpoch,
-    ):
-        self.data, self.recipe = data, recipe
-        self.on_checkpoint, self.on_step, self.on_epoch = on_checkpoint, on_step, on_epoch
-        self.epoch_steps = steps_per_epoch(data, recipe)
-        _, height, width = data.shape
-        self.padded = F.pad(data.train.x, (data.shift,) * 4)
-        seats = SEATS if height * width <= SMALL else 1
-        probe = data.normalise(data.train.x[:4])
-        self.stack = Stack(model.to(data.train.x.device), seats, probe)
+    def __init__(self, model: nn.Module, seats: int, probe: Tensor):
+        self.stack = Stack(model, seats, probe)
         self.stack.train()
+        if self.stack.width == 1:  # convolutions of one network are faster in channels-last, on a GPU and on a CPU
+            self.stack.to(memory_format=torch.channels_last)
         self.names = [name for name, _ in self.stack.net.named_parameters()]
         self.parameters = [parameter for _, parameter in self.stack.net.named_parameters()]
         self.momentum = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self.seats: list[Run | None] = [None] * self.stack.width
 
-    def train(self, queue: deque[Run]) -> None:
-        while queue or any(self.seats):
-            for k, run in enumerate(self.seats):
-                if run is None and queue:
-                    self._sit(k, queue.popleft())
-            self._check(self._step())
-            self.on_step(sum(run is not None for run in self.seats))
-            for k, run in enumerate(self.seats):
-                if run is None:
-                    continue
-                run.step += 1
-                if run.step in run.checkpoints or run.step == run.stop:
-                    queue.extend(self.on_checkpoint(run, *self._read(k)))
-                if run.step == run.stop:
-                    self.seats[k] = None
-                elif run.step % self.epoch_steps == 0:
-                    self.on_epoch(run, partial(self._read, k))
+    def step(self, x: Tensor, y: Tensor, rates: Tensor, recipe: Recipe, precision: Precision) -> Tensor:
+        """One SGD step in every seat, for inputs (B, K, ...), targets (B, K) and learning rates (K,); the losses (K,)."""
+        with autocast(precision, x.device):
+            out = self.stack(x).float()  # (B, K, n_classes)
+            losses = F.cross_entropy(out.flatten(0, 1), y.flatten(), reduction="none").view_as(y).mean(0)
+        # networks in a stack share no parameter, so the gradient of the sum is each network's own
+        grads = list(torch.autograd.grad(losses.sum(), self.parameters))
+        with torch.no_grad():
+            torch._foreach_add_(grads, self.parameters, alpha=recipe.weight_decay)
+            torch._foreach_mul_(self.momentum, recipe.momentum)
+            torch._foreach_add_(self.momentum, grads)
+            if self.stack.width == 1:  # a few kernels for all parameters together
+                torch._foreach_sub_(self.parameters, torch._foreach_mul(self.momentum, rates[0]))
+            else:
+                for parameter, velocity in zip(self.parameters, self.momentum, strict=True):
+                    parameter.view(len(rates), -1).sub_(rates[:, None] * velocity.view(len(rates), -1))
+        return losses.detach()
 
-    def _read(self, k: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """A seat's state dict and momentum."""
-        momentum = self.stack.seat(dict(zip(self.names, self.momentum, strict=True)), k)
-        return self.stack.read(k), {key: value.clone() for key, value in momentum.items()}
+    def tensors(self) -> list[Tensor]:
+        """All that a step changes in place."""
+        return [*self.stack.net.state_dict().values(), *self.momentum]
 
-    def _sit(self, k: int, run: Run) -> None:
-        self.seats[k] = run
+    def sit(self, k: int, run: Run) -> None:
+        """Put a run into seat `k`."""
         self.stack.load(k, run.state)
         for name, view in self.stack.seat(dict(zip(self.names, self.momentum, strict=True)), k).items():
             view.zero_() if run.momentum is None else view.copy_(run.momentum[name])
 
-    def _step(self) -> Tensor:
-        """One SGD step in every seat; returns each seat's batch loss (K,)."""
-        x, y = self._batch()
-        out = self.stack(x)  # (B, K, n_classes)
-        losses = F.cross_entropy(out.flatten(0, 1), y.flatten(), reduction="none").view_as(y).mean(0)
-        # networks in a stack share no parameter, so the gradient of the sum is each network's own
-        grads = list(torch.autograd.grad(losses.sum(), self.parameters))
-        with torch.no_grad():
-            torch._foreach_add_(grads, self.parameters, alpha=self.recipe.weight_decay)
-            torch._foreach_mul_(self.momentum, self.recipe.momentum)
-            torch._foreach_add_(self.momentum, grads)
-            lr = torch.tensor([self._lr(run) for run in self.seats], device=x.device)[:, None]
-            for parameter, velocity in zip(self.parameters, self.momentum, strict=True):
-                parameter.view(len(lr), -1).sub_(lr * velocity.view(len(lr), -1))
-        return losses.detach()
+    def read(self, k: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Copies of a seat's state dict and momentum."""
+        momentum = self.stack.seat(dict(zip(self.names, self.momentum, strict=True)), k)
+        return self.stack.read(k), {key: value.clone() for key, value in momentum.items()}
+
+
+class SeatedTraining:
+    """The loop behind `train`: lanes, the recorded step of all of them, and who sits where."""
+
+    def __init__(self, model: nn.Module, data: Dataset, recipe: Recipe, layout: Layout, precision: Precision):
+        self.data, self.recipe, self.precision = data, recipe, precision
+        self.epoch_steps = steps_per_epoch(data, recipe)
+        self.padded = F.pad(data.train.x, (data.shift,) * 4)
+        self.device = self.padded.device
+        probe = data.normalise(data.train.x[:4])
+        self.lanes = [Lane(model.to(self.device), layout.seats, probe) for _ in range(layout.lanes)]
+        self.width = self.lanes[0].stack.width
+        self.seats: list[Run | None] = [None] * self.width * len(self.lanes)
+        # where a loss first was not finite, kept on the device: asking after each step would make it wait for Python
+        self.diverged_at = torch.full((len(self.seats),), -1, device=self.device)
+        self.step = None
+
+    def train(self, queue: deque[Run], on_checkpoint: OnCheckpoint, on_step: Callable, on_epoch: OnEpoch) -> None:
+        while queue or any(self.seats):
+            for k, run in enumerate(self.seats):
+                if run is None and queue:
+                    self._sit(k, queue.popleft())
+            inputs = self._inputs()
+            if self.step is None:
+                changed = [tensor for lane in self.lanes for tensor in lane.tensors()]
+                self.step = Recorded(self._step, inputs, [*changed, self.diverged_at])
+            self.step(*inputs)
+            on_step(sum(run is not None for run in self.seats))
+            for k, run in enumerate(self.seats):
+                if run is None:
+                    continue
+                run.step += 1
+                due = run.step in run.checkpoints or run.step == run.stop
+                if due or run.step % self.epoch_steps == 0:
+                    self._check(k, run)
+                if due:
+                    queue.extend(on_checkpoint(run, *self._read(k)))
+                if run.step == run.stop:
+                    self.seats[k] = None
+                elif run.step % self.epoch_steps == 0:
+                    on_epoch(run, partial(self._read, k))
+
+    def _sit(self, k: int, run: Run) -> None:
+        self.seats[k] = run
+        self.diverged_at[k] = -1
+        lane, seat = divmod(k, self.width)
+        self.lanes[lane].sit(seat, run)
+
+    def _read(self, k: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        lane, seat = divmod(k, self.width)
+        return self.lanes[lane].read(seat)
+
+    def _step(self, index: Tensor, shifts: Tensor, flips: Tensor, rates: Tensor, steps: Tensor) -> Tensor:
+        """One SGD step in every seat (K of them), the examples (B, K) given by index, shift and flip; the losses (K,)."""
+        x, y = self._batch(index, shifts, flips)
+        parts = (part.split(self.width, dim) for part, dim in ((x, 1), (y, 1), (rates, 0)))
+        works = [
+            partial(lane.step, *part, self.recipe, self.precision)
+            for lane, *part in zip(self.lanes, *parts, strict=True)
+        ]
+        losses = torch.cat(side_by_side(works, self.device))
+        now = ~losses.isfinite() & (self.diverged_at < 0)
+        self.diverged_at.copy_(torch.where(now, steps, self.diverged_at))
+        return losses
+
+    def _inputs(self) -> list[Tensor]:
+        """What the next step reads: every seat's examples, learning rate and step."""
+        taken = next(run for run in self.seats if run is not None)
+        parts = [self._examples(run or taken) for run in self.seats]
+        examples = [torch.stack(part, 1) for part in zip(*parts, strict=True)]
+        rates = torch.tensor([self._lr(run) for run in self.seats])
+        steps = torch.tensor([0 if run is None else run.step for run in self.seats])
+        return [*examples, *(part.to(self.device, non_blocking=True) for part in (rates, steps))]
 
     def _lr(self, run: Run | None) -> float:
         # a seat without a run repeats a batch with learning rate 0
         return 0.0 if run is None else self.recipe.lr_at((run.step - run.clock) / self.epoch_steps)
 
-    def _batch(self) -> tuple[Tensor, Tensor]:
-        """The next batch of every seat, augmented and normalised: (B, K, C, H, W) and (B, K)."""
-        device = self.padded.device
-        taken = next(run for run in self.seats if run is not None)
-        parts = [self._examples(run or taken) for run in self.seats]
-        index, shifts, flips = (torch.stack(part, 1).to(device) for part in zip(*parts, strict=True))  # (B, K), …
+    def _batch(self, index: Tensor, shifts: Tensor, flips: Tensor) -> tuple[Tensor, Tensor]:
+        """The examples of every seat, augmented and normalised: (B, K, C, H, W) and (B, K)."""
         channels, height, width = self.data.shape
-        rows = shifts[..., 0, None] + torch.arange(height, device=device)  # (B, K, H)
-        columns = torch.arange(width, device=device).expand(*index.shape, width)
+        rows = shifts[..., 0, None] + torch.arange(height, device=self.device)  # (B, K, H)
+        columns = torch.arange(width, device=self.device).expand(*index.shape, width)
         columns = shifts[..., 1, None] + torch.where(flips[..., None], width - 1 - columns, columns)
-        c = torch.arange(channels, device=device)[:, None, None]
+        c = torch.arange(channels, device=self.device)[:, None, None]
         picked = index[..., None, None, None]
         x = self.padded[picked, c, rows[:, :, None, :, None], columns[:, :, None, None, :]]
         return self.data.normalise(x), self.data.train.y[index]
 
     def _examples(self, run: Run) -> tuple[Tensor, Tensor, Tensor]:
-        """Indices (B,), shifts (B, 2) and flips (B,) of the run's next batch.
+        """Indices (B,), shifts (B, 2) and flips (B,) of the run's next batch, on the device.
 
         The whole order of an epoch follows from the run's stream and the epoch, so resuming needs no random state.
         """
         epoch, step = divmod(run.step, self.epoch_steps)
         if run._order is None or run._order[0] != epoch:
-            run._order = (epoch, *epoch_order(run.stream, epoch, len(self.data.train), self.data.shift, self.data.flip))
+            order = epoch_order(run.stream, epoch, len(self.data.train), self.data.shift, self.data.flip)
+            run._order = (epoch, *(part.to(self.device) for part in order))
         rows = slice(step * self.recipe.batch_size, (step + 1) * self.recipe.batch_size)
         return tuple(part[rows] for part in run._order[1:])
 
-    def _check(self, losses: Tensor) -> None:
-        if bool(losses.isfinite().all()):
+    def _check(self, k: int, run: Run) -> None:
+        if (step := int(self.diverged_at[k])) < 0:
             return
-        for k, run in enumerate(self.seats):
-            if run is not None and not bool(losses[k].isfinite()):
-                rate = self._lr(run)
-                raise LmcError(
-                    f"lr={self.recipe.lr:g}: the loss of {run.name} is no longer finite at step {run.step} "
-                    f"(learning rate {rate:g}); earlier checkpoints stay; try a lower lr"
-                )
+        rate = self.recipe.lr_at((step - run.clock) / self.epoch_steps)
+        raise LmcError(
+            f"lr={self.recipe.lr:g}: the loss of {run.name} is no longer finite at step {step} "
+            f"(learning rate {rate:g}); earlier checkpoints stay; try a lower lr"
+        )
 
 
 def generator(*stream: int) -> torch.Generator:
