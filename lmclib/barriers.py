@@ -8,7 +8,7 @@ import torch
 
 from lmclib.cube import LayerCube
 from lmclib.errors import LmcError
-from lmclib.forking import Family
+from lmclib.families import Family
 from lmclib.pairs import over_pairs, sibling_pairs
 
 KINDS = ("none", "bump", "ridge", "wide ridge")

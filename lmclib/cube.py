@@ -1,5 +1,6 @@
 """The layer cube between two models: everything in this book is a restriction or a derivative of it."""
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lmclib.device import Fitting, full_precision
 from lmclib.errors import LmcError
 from lmclib.functional import Functional, jet
 from lmclib.layers import find_layers
@@ -18,7 +20,9 @@ Batches = tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]]
 LOSSES = {"cross_entropy": F.cross_entropy, "squared": F.mse_loss}
 WIDTH = 4  # points evaluated side by side where images are small
 SHARED = 0.7  # of all layers of all points, the part left to compute below which sharing beats side by side
-DERIVATIVE_NUMBERS = 2**17  # inputs at a time for derivatives, whose graphs hold several times what a pass holds
+# examples at a time, to begin with: on a CPU, on a GPU; half as many where they do not fit into memory
+BATCH = 250, 2000
+DERIVATIVE_NUMBERS = 2**17, 2**22  # inputs at a time for derivatives, whose graphs hold far more than a pass
 
 
 class Values(NamedTuple):
@@ -39,7 +43,8 @@ class LayerCube:
     parameters move like all others; a shared (tied) one counts once, in the first layer that uses it.
 
     Values and derivatives are computed in the state dicts' floating-point type, so float64 state dicts give float64
-    throughout; sums over examples are float64 always.
+    throughout, and float32 ones float32 without TF32; sums over examples are float64 always, and results are on the CPU.
+    Where a batch does not fit into memory, half of it is tried, with a warning.
 
     Args:
         model: the architecture, any `nn.Module`; its own weights are not used.
@@ -49,7 +54,8 @@ class LayerCube:
         loss: `cross_entropy`, `squared`, or a callable (outputs, y) that returns the mean over the batch.
         norm_stats: `interpolate` or `recompute`.
         norm_data: where recomputed statistics come from, like `data`; `data` itself by default.
-        batch_size: examples at a time, where `data` is a pair of tensors.
+        batch_size: examples at a time where `data` is a pair of tensors; 250 by default, 2,000 on a GPU.
+        device: where to compute; where the first tensor of `t1` is by default.
 
     Raises:
         LmcError: state dicts of different architectures, NaN weights, an unknown loss or treatment of statistics.
@@ -70,20 +76,26 @@ class LayerCube:
         loss: str | Callable[[Tensor, Tensor], Tensor] = "cross_entropy",
         norm_stats: str = "interpolate",
         norm_data: Batches | None = None,
-        batch_size: int = 250,
+        batch_size: int | None = None,
+        device: str | torch.device | None = None,
     ):
         _check_states(model, t1, t2)
         if norm_stats not in ("interpolate", "recompute"):
             raise LmcError(f"norm_stats={norm_stats!r}: must be 'interpolate' or 'recompute'")
         if not callable(loss) and loss not in LOSSES:
             raise LmcError(f"loss={loss!r}: must be one of {', '.join(LOSSES)}, or a callable(outputs, y)")
-        self.t1, self.t2 = dict(t1), dict(t2)
+        self.device = torch.device(next(iter(t1.values())).device if device is None else device)
+        self.t1, self.t2 = ({key: value.to(self.device) for key, value in t.items()} for t in (t1, t2))
         self.loss = loss if callable(loss) else LOSSES[loss]
-        self.norm_stats, self.batch_size = norm_stats, batch_size
+        self.norm_stats = norm_stats
         self.data, self.norm_data = data, data if norm_data is None else norm_data
         self.dtype = next(value.dtype for value in self.t1.values() if value.is_floating_point())
+        self.batch_size = batch_size or BATCH[self.device.type != "cpu"]
         x = next(self._batches(self.data))[0][:2]
-        self.model = model.to(self.dtype)
+        self._passes = Fitting("points of the cube")
+        at_most = max(1, DERIVATIVE_NUMBERS[self.device.type != "cpu"] // max(1, x[0].numel()))
+        self._derived = Fitting("derivatives of the cube", at_most)
+        self.model = copy.deepcopy(model).to(self.device, self.dtype)
         self._layers = find_layers(self.model, x)
         seats = WIDTH if x.dim() == 4 and x[0, 0].numel() <= SMALL else 1
         self._stack = Stack(self.model, seats, x).eval()
@@ -116,10 +128,11 @@ class LayerCube:
             LmcError: a vector of the wrong length.
         """
         points = self._points(a)
-        if self.norm_stats == "interpolate" and self._shares(points):
-            parts = [self._evaluate_shared(points)]
-        else:
-            parts = [self._evaluate(chunk) for chunk in points.split(self._stack.width)]
+        with full_precision():
+            if self.norm_stats == "interpolate" and self._shares(points):
+                parts = [self._evaluate_shared(points)]
+            else:
+                parts = [self._evaluate(chunk) for chunk in points.split(self._stack.width)]
         loss, error = (torch.cat(part) for part in zip(*parts, strict=True))
         return Values(loss, error) if torch.as_tensor(a).dim() == 2 else Values(loss[0], error[0])
 
@@ -182,13 +195,19 @@ class LayerCube:
             tensor([2.], dtype=torch.float64)
         """
         function, total, count = self._differentiable(), 0, 0
-        state = {key: value.detach() for key, value in self._moved(self._points(a)[0].to(self.dtype)).items()}
+        state = {
+            key: value.detach() for key, value in self._moved(self._points(a)[0].to(self.device, self.dtype)).items()
+        }
         leaves = [state[key].requires_grad_() for layer in self._layers for key in layer.parameters]
-        for x, y in self._small_batches():
+
+        def work(x: Tensor, y: Tensor) -> tuple[Tensor, int]:
             parts = torch.autograd.grad(self.loss(function(state, x), y), leaves, materialize_grads=True)
-            total = total + torch.cat([part.double().flatten() for part in parts]) * len(y)
-            count += len(y)
-        return total / count
+            return torch.cat([part.double().flatten() for part in parts]) * len(y), len(y)
+
+        with full_precision():
+            for part, n in self._derived.over(self._batches(self.data, self._derived.size), work):
+                total, count = total + part, count + n
+        return (total / count).cpu()
 
     def jets(self, a: Tensor, direction: Tensor, order: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
         r"""The outputs at $a$ and their derivatives along a direction in the cube, up to `order`, batch by batch.
@@ -206,27 +225,35 @@ class LayerCube:
         Raises:
             LmcError: recomputed statistics.
         """
-        function, start, step = self._differentiable(), self._points(a)[0].to(self.dtype), self._points(direction)[0]
-        zero = torch.zeros((), dtype=self.dtype)
+        function, start, step = (
+            self._differentiable(),
+            self._points(a)[0].to(self.device, self.dtype),
+            self._points(direction)[0],
+        )
+        zero = torch.zeros((), dtype=self.dtype, device=self.device)
 
         def moved(t: Tensor) -> dict[str, Tensor]:
             # layers that stay carry no derivative, which saves the work on all before the first that moves
             return self._moved([a + t * d if d else a for a, d in zip(start, step.tolist(), strict=True)])
 
-        for x, y in self._small_batches():
-            yield jet(lambda t, x=x: function(moved(t), x), zero, order), y
+        def work(x: Tensor, y: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+            return jet(lambda t: function(moved(t), x), zero, order), y
+
+        with full_precision():
+            yield from self._derived.over(self._batches(self.data, self._derived.size), work)
 
     @torch.no_grad()
     def seconds_per_pass(self) -> float:
         """The seconds of one forward pass over the data: the unit in which derivatives and predictions are priced."""
-        function, state, start = (
-            self._differentiable(),
-            self._moved(self._points(0)[0].to(self.dtype)),
-            time.perf_counter(),
-        )
-        for x, _ in self._small_batches():
-            function(state, x)
-        return time.perf_counter() - start
+        function, state = self._differentiable(), self._moved(self._points(0)[0].to(self.device, self.dtype))
+
+        def work(x: Tensor, y: Tensor) -> float:
+            start = time.perf_counter()
+            float(function(state, x).sum())  # reading a number waits for the device
+            return time.perf_counter() - start
+
+        with full_precision():
+            return sum(self._derived.over(self._batches(self.data, self._derived.size), work))
 
     def _derivatives(self, a: float | Tensor, second: bool) -> tuple[Tensor, Tensor]:
         function, points = self._differentiable(), self._points(a)
@@ -234,21 +261,26 @@ class LayerCube:
             raise LmcError(
                 f"a: has {len(points)} points; a derivative is taken at one, a number or ({points.shape[1]},)"
             )
-        n_layers, count = points.shape[1], 0
-        gradient, hessian = torch.zeros(n_layers).double(), torch.zeros(n_layers, n_layers).double()
-        for x, y in self._small_batches():
+        n_layers, count, sums = points.shape[1], 0, None
+
+        def work(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, int]:
             # a leaf for each layer, so that a backward pass for some layers does not visit the others
-            leaves = [alpha.to(self.dtype).requires_grad_() for alpha in points[0]]
+            leaves = [alpha.to(self.device, self.dtype).requires_grad_() for alpha in points[0]]
             loss = self.loss(function(self._moved(leaves), x), y)
             if not loss.requires_grad:
                 raise LmcError(f"loss={getattr(self.loss, '__name__', self.loss)!r}: has no derivative in the outputs")
             first = torch.autograd.grad(loss, leaves, create_graph=second, materialize_grads=True)
-            gradient += torch.stack(first).detach().double() * len(y)
+            hessian = torch.zeros(n_layers, n_layers, dtype=torch.float64, device=self.device)
             for i in range(n_layers if second else 0):
-                hessian[i, i:] += _second(first[i], leaves[i:]) * len(y)
-            count += len(y)
-        upper = hessian.triu(1)
-        return gradient / count, (hessian + upper.T) / count
+                hessian[i, i:] = _second(first[i], leaves[i:])
+            return torch.stack(first).detach().double() * len(y), hessian * len(y), len(y)
+
+        with full_precision():
+            for *parts, n in self._derived.over(self._batches(self.data, self._derived.size), work):
+                sums = parts if sums is None else [total + part for total, part in zip(sums, parts, strict=True)]
+                count += n
+        gradient, hessian = ((total / count).cpu() for total in sums)
+        return gradient, hessian + hessian.triu(1).T
 
     def _differentiable(self) -> Functional:
         if self.norm_stats != "interpolate":
@@ -293,14 +325,24 @@ class LayerCube:
                 self._stack.load(k, self.state(points[k]))
         if self.norm_stats == "recompute":
             self._recompute()
-        loss, wrong, count = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64), 0
-        for x, y in self._batches(self.data):
+
+        def work(x: Tensor, y: Tensor) -> tuple[Tensor, int]:
             out = self._outputs(x)
-            for k in range(n):
-                loss[k] += self.loss(out[:, k], y).double().cpu() * len(y)
-                wrong[k] += _n_wrong(out[:, k], y)
-            count += len(y)
-        return loss / count, wrong / count
+            return torch.stack([self._sums(out[:, k], y) for k in range(n)], 1), len(y)
+
+        return self._mean(work)
+
+    def _mean(self, work: Callable[[Tensor, Tensor], tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+        """Mean losses and errors of some points, from their sums over pieces of the data."""
+        total, count = 0, 0
+        for part, n in self._passes.over(self._batches(self.data), work):
+            total, count = total + part, count + n
+        loss, error = (total / count).cpu()
+        return loss, error
+
+    def _sums(self, out: Tensor, y: Tensor) -> Tensor:
+        """The sum of losses and the number of wrong classes over a batch, on its device."""
+        return torch.stack([self.loss(out, y).double() * len(y), _n_wrong(out, y)])
 
     def _shares(self, points: Tensor) -> bool:
         """Whether points have enough in common to be walked together rather than side by side."""
@@ -317,16 +359,16 @@ class LayerCube:
 
     def _evaluate_shared(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and error at any number of points that share the passes up to where they part."""
-        loss, wrong, count = torch.zeros(len(points)).double(), torch.zeros(len(points)).double(), 0
-        wide = torch.channels_last
-        for x, y in self._batches(self.data):
-            if x.dim() == 4:  # convolutions are faster in channels-last on a CPU
-                x = x.contiguous(memory_format=wide)
+
+        def work(x: Tensor, y: Tensor) -> tuple[Tensor, int]:
+            if x.dim() == 4:  # convolutions are faster in channels-last
+                x = x.contiguous(memory_format=torch.channels_last)
+            sums = torch.zeros(2, len(points), dtype=torch.float64, device=self.device)
             for group, out in self._prefixes.outputs(x, points, self._mixed):
-                loss[group] += self.loss(out, y).double().cpu() * len(y)
-                wrong[group] += _n_wrong(out, y)
-            count += len(y)
-        return loss / count, wrong / count
+                sums[:, group] = self._sums(out, y)[:, None]
+            return sums, len(y)
+
+        return self._mean(work)
 
     def _outputs(self, x: Tensor) -> Tensor:
         if x.dim() == 4 and self._stack.width > 1:  # small grouped convolutions are faster in channels-last on a CPU
@@ -344,41 +386,34 @@ class LayerCube:
             module.num_batches_tracked.zero_()
             module.momentum = None  # a cumulative average
             module.train()
-        for x, _ in self._batches(self.norm_data):
-            self._outputs(x)
+        for _ in self._passes.over(self._batches(self.norm_data), lambda x, y: self._outputs(x)):
+            pass
         for module, momentum in zip(norms, momenta, strict=True):
             module.momentum = momentum
         self._stack.eval()
 
-    def _small_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The data in batches whose derivatives fit into a bounded memory."""
-        data = self.data
+    def _batches(self, data: Batches, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """The data where and as it is computed with; a pair of tensors in batches of some size, the cube's own by default."""
         if isinstance(data, tuple) and len(data) == 2 and all(map(torch.is_tensor, data)):
-            data = [data]
+            data = zip(*(part.split(size or self.batch_size) for part in data), strict=True)
         for batch in data:
-            at_most = max(1, DERIVATIVE_NUMBERS // max(1, batch[0][0].numel()))
-            yield from self._batches(zip(*(part.split(at_most) for part in batch), strict=True))
-
-    def _batches(self, data: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-        if isinstance(data, tuple) and len(data) == 2 and all(map(torch.is_tensor, data)):
-            data = zip(*(part.split(self.batch_size) for part in data), strict=True)
-        for x, y in data:
+            x, y = (part.to(self.device, non_blocking=True) for part in batch)
             yield (x.to(self.dtype) if x.is_floating_point() else x), (y.to(self.dtype) if y.is_floating_point() else y)
 
 
 def _second(slope: Tensor, leaves: list[Tensor]) -> Tensor:
     """The derivatives of a first derivative; zero where it does not depend on anything."""
     if not slope.requires_grad:
-        return torch.zeros(len(leaves)).double()
+        return torch.zeros(len(leaves), dtype=torch.float64, device=leaves[0].device)
     row = torch.autograd.grad(slope, leaves, retain_graph=True, materialize_grads=True)
     return torch.stack(row).detach().double()
 
 
-def _n_wrong(out: Tensor, y: Tensor) -> float:
+def _n_wrong(out: Tensor, y: Tensor) -> Tensor:
     """The number of wrong classes; NaN where outputs are not class scores."""
     if y.is_floating_point() or out.dim() != 2:
-        return float("nan")
-    return float((out.argmax(1) != y).sum())
+        return torch.full((), float("nan"), dtype=torch.float64, device=out.device)
+    return (out.argmax(1) != y).sum().double()
 
 
 def _check_states(model: nn.Module, t1: Mapping[str, Tensor], t2: Mapping[str, Tensor]) -> None:

@@ -2,11 +2,12 @@
 
 import hashlib
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from lmclib.errors import LmcError
@@ -23,6 +24,20 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.y)
+
+
+class DataCard(BaseModel):
+    """What addresses, models and captions need to know of a data set: enough to look results up without the data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    label: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    n_train: int
+    n_test: int
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -52,6 +67,19 @@ class Dataset:
         """Channels, height and width of one image."""
         return tuple(self.train.x.shape[1:])
 
+    @cached_property
+    def card(self) -> DataCard:
+        """The data set without its data."""
+        return DataCard(
+            name=self.name,
+            label=self.label,
+            classes=self.classes,
+            shape=self.shape,
+            n_train=len(self.train),
+            n_test=len(self.test),
+            fingerprint=self.fingerprint,
+        )
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 over the pixels and labels of both splits: two data sets with one fingerprint are the same data."""
@@ -78,8 +106,11 @@ class Dataset:
         chosen = getattr(self, split)
         return self.normalise(chosen.x, dtype), chosen.y
 
+    @lru_cache(maxsize=4)  # noqa: B019 - as above: normalising 50,000 images anew for every pair would cost more than a pass
     def to(self, device: torch.device | str) -> "Dataset":
         """The same data set on `device`."""
+        if torch.device(device) == self.train.x.device:
+            return self
         return replace(
             self,
             train=Split(self.train.x.to(device), self.train.y.to(device)),

@@ -2,9 +2,9 @@
 
 import gc
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Literal, get_args
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from lmclib.errors import LmcError
 
 Precision = Literal["float32", "bf16"]
 PRECISIONS = get_args(Precision)
+Result = TypeVar("Result")
 
 
 def default_device() -> torch.device:
@@ -47,27 +48,31 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     """
     if precision not in PRECISIONS:
         raise LmcError(f"precision={precision!r}: must be one of {', '.join(map(repr, PRECISIONS))}")
+    if precision == "float32":
+        return nullcontext()
     # no cache of cast weights: a recorded step must cast them anew each time it is replayed
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
 
 class Fitting:
     """Batches that fit into memory: where one does not, half of it is tried, and half from then on.
 
     Args:
-        size: examples at a time, to begin with.
         what: what the message says is being computed.
+        size: at most so many examples at a time, to begin with; whole batches by default.
 
     Example:
-        >>> fitting = Fitting(4, "sums")
+        >>> fitting = Fitting("sums", 4)
         >>> list(fitting.over([(torch.arange(6.0), torch.arange(6))], lambda x, y: float(x.sum())))
         [6.0, 9.0]
     """
 
-    def __init__(self, size: int, what: str):
-        self.size, self.what = size, what
+    def __init__(self, what: str, size: int | None = None):
+        self.what, self.size = what, size
 
-    def over(self, batches, work: Callable[[Tensor, Tensor], object]) -> Iterator:
+    def over(
+        self, batches: Iterable[tuple[Tensor, Tensor]], work: Callable[[Tensor, Tensor], Result]
+    ) -> Iterator[Result]:
         """What `work` returns for each piece of each batch; a piece that did not fit is worked on again in halves.
 
         Raises:
@@ -76,21 +81,22 @@ class Fitting:
         for x, y in batches:
             at = 0
             while at < len(y):
-                rows = slice(at, at + self.size)
+                rows = slice(at, at + (self.size or len(y)))
+                tried = len(y[rows])
                 try:
-                    done = work(x[rows], y[rows])
+                    done = (work(x[rows], y[rows]),)
                 except torch.OutOfMemoryError:
-                    if self.size == 1:
+                    if tried == 1:
                         raise
                     done = None
                 if done is None:  # out of the except clause, whose traceback holds on to what was computed
-                    self._halve()
+                    self._halve(tried)
                     continue
-                at += self.size
-                yield done
+                at += tried
+                yield done[0]
 
-    def _halve(self) -> None:
-        self.size = max(1, self.size // 2)
+    def _halve(self, tried: int) -> None:
+        self.size = tried // 2
         warnings.warn(f"{self.what}: out of memory; going on with {self.size} examples at a time", stacklevel=4)
         gc.collect()
         if torch.cuda.is_available():

@@ -19,7 +19,7 @@ Jets = list[tuple[tuple[Tensor, ...], Tensor]]  # the outputs' derivatives along
 
 def foretell(cube: LayerCube, corner: Tensor, grid: np.ndarray, methods: Sequence[str]) -> dict[str, np.ndarray]:
     """One set's barrier by several methods from the same derivatives, in the weighted form: into model 1, into model 2."""
-    t, ones = torch.as_tensor(grid), torch.ones_like(corner)
+    t, ones = torch.as_tensor(grid).to(cube.device), torch.ones_like(corner)
     far = max((INTERPOLATIONS[m] for m in methods if m in INTERPOLATIONS), default=None)
     near = max(far or 0, *(EXPANSIONS.get(m, 0) for m in methods))
     one, two = (_End(cube, list(cube.jets(end, corner, near))) for end in (0 * ones, ones))
@@ -34,7 +34,7 @@ def foretell(cube: LayerCube, corner: Tensor, grid: np.ndarray, methods: Sequenc
         else:
             curves = [_interpolation(*cut, t, method) for cut in cuts]
             into1, into2 = (curve[:-2] - curve[k] for curve, k in zip(curves, (-2, -1), strict=True))
-        barriers[method] = ((1 - t) * into1 + t * into2).numpy()
+        barriers[method] = ((1 - t) * into1 + t * into2).cpu().numpy()
     return barriers
 
 
@@ -57,7 +57,7 @@ class _End:
 
 def _interpolation(start: _End, stop: _End, t: Tensor, method: str) -> Tensor:
     """The loss at t (n,) and at both ends by two-point interpolation, (n + 2,)."""
-    points, order = torch.cat([t, torch.tensor([0.0, 1.0], dtype=t.dtype)]), INTERPOLATIONS[method] + 1
+    points, order = torch.cat([t, t.new_tensor([0.0, 1.0])]), INTERPOLATIONS[method] + 1
     if method == "hermite":
         return hermite(start.terms[:order], stop.terms[:order], points)
     both = (((a[:order], b[:order]), y) for (a, y), (b, _) in zip(start.jets, stop.jets, strict=True))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lmclib.cube import LayerCube
-from lmclib.forking import Family
+from lmclib.families import Family
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 State = Mapping[str, Tensor]

@@ -8,8 +8,9 @@ import torch
 from tqdm.auto import tqdm
 
 from lmclib.cube import LayerCube
+from lmclib.device import default_device
 from lmclib.errors import LmcError
-from lmclib.forking import Family
+from lmclib.families import Family
 
 MEASURES = 1  # part of every remembered table's address: raise it when a change alters what measurements mean
 
@@ -31,11 +32,12 @@ class Pair:
         """The layer cube between the two, on all examples or on some, evenly spaced; recomputed statistics come from the training split."""
         one = self.families[0]
         states = (f.child(self.fork_epoch, k, self.epoch) for f, k in zip(self.families, self.children, strict=True))
-        data, norm_data = one.data.pair(split), one.data.pair("train")
+        on_device = one.data.to(default_device())
+        data, norm_data = on_device.pair(split), on_device.pair("train")
         if examples is not None and examples < len(data[1]):
             chosen = torch.linspace(0, len(data[1]) - 1, examples).round().long()
             data = tuple(part[chosen] for part in data)
-        return LayerCube(one.model, *states, data, norm_stats=norm_stats, norm_data=norm_data)
+        return LayerCube(one.model, *states, data, norm_stats=norm_stats, norm_data=norm_data, device=default_device())
 
     @property
     def labels(self) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """The scales at which chapters run: `smoke` for tests, `digits` for a laptop, `paper` for a GPU."""
 
-from lmclib.forking import ForkSpec
+from lmclib.families import ForkSpec
 from lmclib.settings import Settings
 from lmclib.training import RECIPES, Recipe
 
@@ -95,6 +95,7 @@ def fork_specs(settings: Settings) -> list[ForkSpec]:
             seed=seed,
             recipe=recipe,
             checkpoint_epochs=looks(settings.epochs),
+            precision="bf16" if settings.profile == "paper" else "float32",
         )
         for seed in range(settings.seed, settings.seed + SEEDS)
     ]

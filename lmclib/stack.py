@@ -176,13 +176,15 @@ def _stacked_conv(conv: nn.Conv2d, width: int) -> nn.Conv2d:
         conv.dilation,
         groups=width,
         bias=conv.bias is not None,
+        device=conv.weight.device,
         dtype=conv.weight.dtype,
     )
     return wide
 
 
 def _stacked_group_norm(norm: nn.GroupNorm, width: int) -> nn.GroupNorm:
-    return nn.GroupNorm(norm.num_groups * width, norm.num_channels * width, norm.eps, norm.affine)
+    wide = nn.GroupNorm(norm.num_groups * width, norm.num_channels * width, norm.eps, norm.affine)
+    return wide.to(norm.weight) if norm.affine else wide
 
 
 _WIDE = {

@@ -5,17 +5,44 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import pandas as pd
+import torch
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lmclib.data import DataCard, load_data
 from lmclib.errors import LmcError
+from lmclib.provenance import provenance
 
 SHELF = Path("data/results")  # committed tables of paper-scale runs, looked up first and never written by a look-up
+CARDS = "data.json"  # on the shelf: what is known of data sets that need not be here
+
+
+class NotRun(LmcError):
+    """Something is neither on the shelf nor in the store, and may not be computed now."""
+
+
+# while looking, the folders of all tables that were found; nothing is computed
+_found: ContextVar[list[Path] | None] = ContextVar("found", default=None)
+
+
+@contextmanager
+def only_looking() -> Iterator[list[Path]]:
+    """Look things up and compute nothing: what is missing raises `NotRun`. Yields the folders of the tables that were found."""
+    token = _found.set([])
+    try:
+        yield _found.get()
+    finally:
+        _found.reset(token)
 
 
 def address(description: Mapping) -> str:
@@ -27,6 +54,11 @@ def address(description: Mapping) -> str:
     """
     text = json.dumps(description, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def looking() -> bool:
+    """Whether things may only be looked up."""
+    return _found.get() is not None
 
 
 class Store:
@@ -78,17 +110,42 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             write_text(folder / "run.json", json.dumps(description, indent=1, sort_keys=True))
 
+    def sign(self, at: str, made: Mapping) -> None:
+        """Write down in plain JSON where the result at an address comes from, for people."""
+        (self.root / at).mkdir(parents=True, exist_ok=True)
+        write_text(self.root / at / "provenance.json", json.dumps(made, indent=1))
+
+    def data_card(self, name: str) -> DataCard:
+        """What addresses and captions need of a data set: from the shelf, where it is known and the same everywhere, else by loading it."""
+        path = self.shelf / CARDS
+        cards = json.loads(path.read_text()) if path.exists() else {}
+        return DataCard(**cards[name]) if name in cards else load_data(name).card
+
     def table(self, description: Mapping, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """The table with this description: from the shelf, else from the store, else computed once and stored."""
-        at = address(description)
+        """The table with this description: from the shelf, else from the store, else computed once and stored.
+
+        Raises:
+            NotRun: it is nowhere, and this is `only_looking`.
+        """
+        at, looked = address(description), _found.get()
+        if looked is not None:
+            if (path := self._known(at)) is None:
+                raise NotRun(f"{description['kind']}: not run yet")
+            looked.append(path.parent)
+            return pd.read_parquet(path)
         with self.lock(at):
-            for folder in (self.shelf / at, self.root / at):
-                if (path := self._find(folder, "table", "parquet")) is not None:
-                    return pd.read_parquet(path)
+            if (path := self._known(at)) is not None:
+                return pd.read_parquet(path)
+            start = time.monotonic()
             frame = compute()
             self.describe(at, description)
+            self.sign(at, provenance(time.monotonic() - start))
             self._write(self.root / at, "table", "parquet", lambda path: frame.to_parquet(path, index=False))
         return frame
+
+    def _known(self, at: str) -> Path | None:
+        folders = (self.shelf / at, self.root / at)
+        return next((path for f in folders if (path := self._find(f, "table", "parquet")) is not None), None)
 
     def _write(self, folder: Path, name: str, suffix: str, write: Callable[[Path], None]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,6 +167,54 @@ class Store:
                 raise LmcError(f"store: {path} is damaged (its content does not match its name); delete it and rerun")
             return path
         return None
+
+
+class BackgroundWriter:
+    """Writes to a store in a thread of its own, in order, so that training does not wait for the disk.
+
+    Used as a context, it has written everything when it ends. What went wrong is raised at the next call or at the end.
+    """
+
+    WAITING = 32  # at most so many checkpoints in memory
+
+    def __init__(self, store: Store):
+        self.store = store
+        self.thread = ThreadPoolExecutor(1, "checkpoints")
+        self.jobs: deque[Future] = deque()
+
+    def __enter__(self) -> "BackgroundWriter":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        self.thread.shutdown()  # what was begun is written, also where something else went wrong
+        if kind is None:
+            self.finish()
+
+    def save(self, at: str, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Store tensors, which the caller no longer changes, as a checkpoint."""
+        ready = None
+        if any(value.is_cuda for value in tensors.values()):
+            ready = torch.cuda.Event()
+            ready.record()
+        self.later(self._save, at, name, tensors, ready)
+
+    def later(self, work: Callable, *arguments: object) -> None:
+        """Do any other work after what was asked for before."""
+        while len(self.jobs) >= self.WAITING or (self.jobs and self.jobs[0].done()):
+            self.jobs.popleft().result()
+        self.jobs.append(self.thread.submit(work, *arguments))
+
+    def finish(self) -> None:
+        """Wait until everything is written."""
+        while self.jobs:
+            self.jobs.popleft().result()
+
+    def _save(self, at: str, name: str, tensors: Mapping[str, Tensor], ready: "torch.cuda.Event | None") -> None:
+        if ready is not None:  # copied beside what is being computed, not after it
+            with torch.cuda.stream(torch.cuda.Stream()):
+                ready.wait()
+                tensors = {key: value.cpu() for key, value in tensors.items()}
+        self.store.save_state(at, name, tensors)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """Stochastic gradient descent for many runs at once, each with random streams of its own."""
 
+import copy
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -111,15 +112,15 @@ OnCheckpoint = Callable[[Run, dict[str, Tensor], dict[str, Tensor]], Iterable[Ru
 OnEpoch = Callable[[Run, Callable[[], tuple[dict[str, Tensor], dict[str, Tensor]]]], None]
 
 
-def steps_per_epoch(data: Dataset, recipe: Recipe) -> int:
+def steps_per_epoch(n: int, recipe: Recipe) -> int:
     """⌊N / batch_size⌋.
 
     Raises:
-        LmcError: the training set is smaller than one batch.
+        LmcError: the training set of n examples is smaller than one batch.
     """
-    if len(data.train) < recipe.batch_size:
-        raise LmcError(f"batch_size={recipe.batch_size}: must be at most the {len(data.train)} training examples")
-    return len(data.train) // recipe.batch_size
+    if n < recipe.batch_size:
+        raise LmcError(f"batch_size={recipe.batch_size}: must be at most the {n} training examples")
+    return n // recipe.batch_size
 
 
 def train(
@@ -168,7 +169,8 @@ class Lane:
     def __init__(self, model: nn.Module, seats: int, probe: Tensor):
         self.stack = Stack(model, seats, probe)
         self.stack.train()
-        if self.stack.width == 1:  # convolutions of one network are faster in channels-last, on a GPU and on a CPU
+        if probe.device.type == "cuda":
+            # not on a CPU, where the gradient of strided 1×1 convolutions of few channels is wrong in this layout (torch 2.15)
             self.stack.to(memory_format=torch.channels_last)
         self.names = [name for name, _ in self.stack.net.named_parameters()]
         self.parameters = [parameter for _, parameter in self.stack.net.named_parameters()]
@@ -213,11 +215,12 @@ class SeatedTraining:
 
     def __init__(self, model: nn.Module, data: Dataset, recipe: Recipe, layout: Layout, precision: Precision):
         self.data, self.recipe, self.precision = data, recipe, precision
-        self.epoch_steps = steps_per_epoch(data, recipe)
+        self.epoch_steps = steps_per_epoch(len(data.train), recipe)
         self.padded = F.pad(data.train.x, (data.shift,) * 4)
         self.device = self.padded.device
         probe = data.normalise(data.train.x[:4])
-        self.lanes = [Lane(model.to(self.device), layout.seats, probe) for _ in range(layout.lanes)]
+        here = copy.deepcopy(model).to(self.device)
+        self.lanes = [Lane(here, layout.seats, probe) for _ in range(layout.lanes)]
         self.width = self.lanes[0].stack.width
         self.seats: list[Run | None] = [None] * self.width * len(self.lanes)
         # where a loss first was not finite, kept on the device: asking after each step would make it wait for Python

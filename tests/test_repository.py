@@ -18,9 +18,11 @@ from lmclib.errors import LmcError
 
 FLOORS = (
     ("errors",),
-    ("data", "functional", "layers", "models", "stack"),
-    ("prefix", "store"),
+    ("data", "device", "functional", "layers", "models", "provenance", "stack"),
+    ("capture", "prefix", "store"),
     ("training",),
+    ("families",),
+    ("nursery",),
     ("forking",),
     ("cube",),
     ("pairs",),

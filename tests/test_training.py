@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 import lmclib as lmc
-from lmclib import forking
+from lmclib import nursery
 from lmclib.data import load_data
 from lmclib.errors import LmcError
 from lmclib.models import build_model
@@ -72,12 +72,12 @@ def test_same_seeds_same_bits_in_any_company(tmp_path):
 
 def test_a_stored_family_is_not_trained_again(tmp_path, monkeypatch):
     lmc.fork(SPEC, tmp_path, progress=False)
-    monkeypatch.setattr(forking, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(nursery, "train", lambda *_, **__: pytest.fail("trained again"))
     lmc.fork(SPEC, tmp_path, progress=False)
 
 
 def test_resume_after_a_kill_gives_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr(forking, "RESUME_SECONDS", 0)
+    monkeypatch.setattr(nursery, "RESUME_SECONDS", 0)
     whole = lmc.fork(SPEC, tmp_path / "whole", progress=False)
 
     class Killed(Exception):
@@ -96,7 +96,7 @@ def test_resume_after_a_kill_gives_the_same_bits(tmp_path, monkeypatch):
 
 
 def test_a_killed_run_that_looked_elsewhere_is_not_gone_on_with(tmp_path, monkeypatch):
-    monkeypatch.setattr(forking, "RESUME_SECONDS", 0)
+    monkeypatch.setattr(nursery, "RESUME_SECONDS", 0)
     recipe = Recipe(epochs=4, batch_size=128, milestones=(2,))
     few = lmc.ForkSpec(model="mlp-8", fork_epochs=(0,), siblings=1, recipe=recipe, checkpoint_epochs=(4,))
     every = few.model_copy(update={"checkpoint_epochs": (1, 2, 3, 4)})
@@ -117,7 +117,7 @@ def test_a_killed_run_that_looked_elsewhere_is_not_gone_on_with(tmp_path, monkey
 
 
 def test_a_killed_parent_goes_on_from_its_last_epoch(tmp_path, monkeypatch):
-    monkeypatch.setattr(forking, "RESUME_SECONDS", 0)
+    monkeypatch.setattr(nursery, "RESUME_SECONDS", 0)
     spec = SPEC.model_copy(update={"fork_epochs": (1.5,)})
     whole = lmc.fork(spec, tmp_path / "whole", progress=False)
     steps = []
