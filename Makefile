@@ -6,9 +6,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 READY := .venv/.ready
 
-.PHONY: help book test lab paper bench lock clean
+.PHONY: help book test lab paper paper-tables bench lock clean
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
 book: $(READY) ## run the chapters that changed and build the site (PROFILE=smoke, digits or paper)
 	@python -m lmclib build --profile $(PROFILE)
@@ -21,7 +21,10 @@ lab: $(READY) ## JupyterLab on the chapters
 	@OMP_NUM_THREADS=1 jupyter lab --ServerApp.root_dir=$(CURDIR) book/preface.ipynb
 
 paper: $(READY) ## a slice of a chapter at paper scale: make paper CHAPTER=resnet_forking, again and again until it is finished
-	@python -m lmclib slice $(CHAPTER) --minutes $(MINUTES) || [ $$? = 3 ] # 3: time was up
+	@python -m lmclib measure $(CHAPTER) --minutes $(MINUTES) || [ $$? = 3 ] # 3: time was up
+
+paper-tables: $(READY) ## put the tables of finished paper-scale chapters, with their provenance, into data/results
+	@python -m lmclib pack
 
 bench: $(READY) ## benchmarks: ratios measured in one run on this machine
 	@for script in benchmarks/*.py; do python $$script; done

@@ -49,6 +49,7 @@ _ROOMS = {
     "claims.layers": ("layer_claims",),
     "claims.predictions": ("better_predictor_claim", "prediction_claims"),
     "ledger": ("CLAIMS", "judge"),
+    "paper": ("embedded_results", "paper_results"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

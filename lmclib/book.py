@@ -70,41 +70,11 @@ def chapter_names() -> list[str]:
     return [Path(entry).name for entry in [toc["root"], *(chapter["file"] for chapter in toc["chapters"])]]
 
 
-def run_slice(chapter: str, minutes: float, profile: str = "paper", store: str | Path = "data/runs") -> Path | None:
-    """Run one chapter for some minutes: a long experiment in slices, each of which goes on where the last one was stopped.
-
-    What a slice trained and measured stays in the store; stopping one costs at most its last epoch or measurement.
-
-    Args:
-        chapter: its name.
-        minutes: after which it is stopped.
-        profile: the scale.
-        store: where runs are remembered.
-
-    Returns:
-        The executed notebook; None where the time was up before its end.
-
-    Raises:
-        LmcError: an unknown chapter, or one that failed.
-    """
-    if chapter not in chapter_names():
-        raise LmcError(f"chapter={chapter!r}: must be one of {', '.join(chapter_names())}")
-    if minutes <= 0:
-        raise LmcError(f"minutes={minutes:g}: must be above 0")
-    target = Path("_build") / profile / f"{chapter}.ipynb"
-    try:
-        execute(Path("book") / f"{chapter}.ipynb", target, {"profile": profile, "store": str(store)}, 60 * minutes)
-    except subprocess.TimeoutExpired:
-        return None
-    return target
-
-
-def execute(source: Path, target: Path, parameters: dict[str, str], seconds: float | None = None) -> float:
+def execute(source: Path, target: Path, parameters: dict[str, str]) -> float:
     """Run one notebook through papermill in a kernel of its own; returns the seconds it took.
 
     Raises:
         LmcError: the notebook failed; the executed copy is moved to `reports/`.
-        subprocess.TimeoutExpired: it took more than `seconds`; papermill is then killed, and its kernel ends by itself.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     working = target.with_suffix(".part.ipynb")
@@ -119,7 +89,6 @@ def execute(source: Path, target: Path, parameters: dict[str, str], seconds: flo
             capture_output=True,
             text=True,
             check=False,
-            timeout=seconds,
         )
         if "Kernel died before replying" not in done.stderr:
             break

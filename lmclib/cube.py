@@ -57,6 +57,10 @@ class LayerCube:
         batch_size: examples at a time where `data` is a pair of tensors; 250 by default, 2,000 on a GPU.
         device: where to compute; where the first tensor of `t1` is by default.
 
+    Attributes:
+        passes: what was asked for so far, in forward passes over the data at one point: a gradient counts three, a row of
+            the Hessian four, outputs with k derivatives $2^k$.
+
     Raises:
         LmcError: state dicts of different architectures, NaN weights, an unknown loss or treatment of statistics.
 
@@ -100,6 +104,7 @@ class LayerCube:
         seats = WIDTH if x.dim() == 4 and x[0, 0].numel() <= SMALL else 1
         self._stack = Stack(self.model, seats, x).eval()
         self._prefixes = self._function = None
+        self.passes = 0
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -128,6 +133,7 @@ class LayerCube:
             LmcError: a vector of the wrong length.
         """
         points = self._points(a)
+        self.passes += len(points)
         with full_precision():
             if self.norm_stats == "interpolate" and self._shares(points):
                 parts = [self._evaluate_shared(points)]
@@ -199,6 +205,7 @@ class LayerCube:
             key: value.detach() for key, value in self._moved(self._points(a)[0].to(self.device, self.dtype)).items()
         }
         leaves = [state[key].requires_grad_() for layer in self._layers for key in layer.parameters]
+        self.passes += 3
 
         def work(x: Tensor, y: Tensor) -> tuple[Tensor, int]:
             parts = torch.autograd.grad(self.loss(function(state, x), y), leaves, materialize_grads=True)
@@ -239,6 +246,7 @@ class LayerCube:
         def work(x: Tensor, y: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
             return jet(lambda t: function(moved(t), x), zero, order), y
 
+        self.passes += 2**order
         with full_precision():
             yield from self._derived.over(self._batches(self.data, self._derived.size), work)
 
@@ -275,6 +283,7 @@ class LayerCube:
                 hessian[i, i:] = _second(first[i], leaves[i:])
             return torch.stack(first).detach().double() * len(y), hessian * len(y), len(y)
 
+        self.passes += 3 + 4 * n_layers * second
         with full_precision():
             for *parts, n in self._derived.over(self._batches(self.data, self._derived.size), work):
                 sums = parts if sums is None else [total + part for total, part in zip(sums, parts, strict=True)]

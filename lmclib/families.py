@@ -74,6 +74,8 @@ class Family:
             "seed": spec.seed,
             "numerics": NUMERICS,
         }
+        if (look := looking()) is not None:
+            look.meet(self)
 
     @cached_property
     def data(self) -> Dataset:
@@ -158,7 +160,7 @@ class Family:
         """A checkpoint of a run of this family; what is missing is trained first."""
         state = self.store.load_state(at, name)
         if state is None:
-            if looking():
+            if looking() is not None:
                 raise NotRun(f"{self.spec.model} on {self.card.label}: not trained yet")
             self.train_missing()
             state = self.store.load_state(at, name)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lmclib.cube import LayerCube
 from lmclib.families import Family
+from lmclib.pairs import MEASURES
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 State = Mapping[str, Tensor]
@@ -97,26 +98,36 @@ def sibling_geometry(families: Iterable[Family], pair: tuple[int, int] = (0, 1))
     Source:
         Landscaping Linear Mode Connectivity, figures 2, 4b, 13 and 14b.
     """
-    rows = []
+    parts = []
     for family in families:
         for fork_epoch in family.fork_epochs:
-            epochs, base = family.epochs(fork_epoch), family.parent(fork_epoch)
-            trajectories = [[family.child(fork_epoch, k, epoch) for epoch in epochs] for k in pair]
-            cosines = solution_plane_cosine(*trajectories)
-            for epoch, t1, t2, cosine in zip(epochs, *trajectories, cosines, strict=True):
-                rows.append(
-                    {
-                        "seed": family.spec.seed,
-                        "fork_epoch": fork_epoch,
-                        "epoch": epoch,
-                        "child_epoch": epoch - fork_epoch,
-                        "distance": distance(t1, t2),
-                        "origin_angle": sibling_angle(t1, t2),
-                        "fork_angle": sibling_angle(t1, t2, base),
-                        "plane_cosine": cosine,
-                    }
-                )
-    return pd.DataFrame(rows)
+            description = {
+                "kind": "sibling_geometry",
+                "children": [family.child_address(family.fork_step(fork_epoch), k) for k in pair],
+                "epochs": family.epochs(fork_epoch),
+                "measures": MEASURES,
+            }
+            table = family.store.table(description, lambda f=family, at=fork_epoch: _trajectories(f, at, pair))
+            parts.append(table.assign(seed=family.spec.seed, fork_epoch=fork_epoch))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _trajectories(family: Family, fork_epoch: float, pair: tuple[int, int]) -> pd.DataFrame:
+    """`sibling_geometry` of one fork."""
+    epochs, base = family.epochs(fork_epoch), family.parent(fork_epoch)
+    trajectories = [[family.child(fork_epoch, k, epoch) for epoch in epochs] for k in pair]
+    cosines = solution_plane_cosine(*trajectories)
+    return pd.DataFrame(
+        {
+            "epoch": epoch,
+            "child_epoch": epoch - fork_epoch,
+            "distance": distance(t1, t2),
+            "origin_angle": sibling_angle(t1, t2),
+            "fork_angle": sibling_angle(t1, t2, base),
+            "plane_cosine": cosine,
+        }
+        for epoch, t1, t2, cosine in zip(epochs, *trajectories, cosines, strict=True)
+    )
 
 
 def _cosine(u: Tensor, v: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Pairs of stored networks, and any measurement of their layer cubes: computed once, remembered in the store."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,6 +11,7 @@ from lmclib.cube import LayerCube
 from lmclib.device import default_device
 from lmclib.errors import LmcError
 from lmclib.families import Family
+from lmclib.store import looking
 
 MEASURES = 1  # part of every remembered table's address: raise it when a change alters what measurements mean
 
@@ -130,7 +131,7 @@ def over_pairs(
     """
     name, parts = measure.__name__, []
     what = f"{name.replace('_', ' ')} ({split}, {norm_stats})"
-    for pair in tqdm(list(pairs), desc=what, unit="pair", disable=not progress):
+    for pair in tqdm(list(pairs), desc=what, unit="pair", disable=not progress or looking() is not None):
         description = {
             "kind": name,
             "children": pair.addresses,
@@ -142,10 +143,17 @@ def over_pairs(
             **options,
         }
         table = pair.families[0].store.table(
-            description, lambda pair=pair: measure(pair.cube(split, norm_stats, examples), **options)
+            description, lambda pair=pair: _measured(measure, pair.cube(split, norm_stats, examples), options)
         )
         parts.append(table.assign(**pair.labels, split=split, norm_stats=norm_stats))
     return pd.concat(parts, ignore_index=True)
+
+
+def _measured(measure: Callable[..., pd.DataFrame], cube: LayerCube, options: Mapping) -> pd.DataFrame:
+    """A measurement, and how many passes over the data it took."""
+    table = measure(cube, **options)
+    table.attrs["passes"] = cube.passes
+    return table
 
 
 def _chosen(stored: list[int], epochs: Sequence[int] | None) -> list[int]:

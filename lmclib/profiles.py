@@ -42,10 +42,10 @@ FORKING = {
     },
 }
 
-# layers and predictions: without normalisation, as in Layer-wise Linear Mode Connectivity, so that forks part later
+# layers and predictions: `examples` are what energies and many sets of layers are measured on; without normalisation, as in Layer-wise Linear Mode Connectivity, so that forks part later
 LAYERS = {
-    "smoke": {**FORKING["smoke"], "model": "mlp-12-12-12"},
-    "digits": {**FORKING["digits"], "model": "resnet8-w8-none", "fork_epochs": (0, 0.5, 1, 2, 4, 5)},
+    "smoke": {**FORKING["smoke"], "model": "mlp-12-12-12", "examples": 360},
+    "digits": {**FORKING["digits"], "model": "resnet8-w8-none", "fork_epochs": (0, 0.5, 1, 2, 4, 5), "examples": 360},
     "paper": {
         **FORKING["paper"],
         "model": "resnet18-none",
@@ -53,6 +53,7 @@ LAYERS = {
         "epochs": 200,
         "lr": 0.05,
         "weight_decay": 5e-4,
+        "examples": 5_000,
     },
 }
 # single-layer cuts of deep linear networks: random pairs to check, and stacks of pairs to train for some steps

@@ -41,6 +41,7 @@ class Values(BaseModel):
     seed: int = Field(0, ge=0)
     lr: float = Field(0, gt=0, allow_inf_nan=False)
     weight_decay: float = Field(0, ge=0, allow_inf_nan=False)
+    examples: int = Field(0, ge=1)
     networks: int = Field(0, ge=1)
     stack: int = Field(0, ge=1)
     steps: int = Field(0, ge=1)

@@ -19,30 +19,12 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lmclib.data import DataCard, load_data
+from lmclib.data import UNSEEN, DataCard, load_data
 from lmclib.errors import LmcError
 from lmclib.provenance import provenance
 
 SHELF = Path("data/results")  # committed tables of paper-scale runs, looked up first and never written by a look-up
-CARDS = "data.json"  # on the shelf: what is known of data sets that need not be here
-
-
-class NotRun(LmcError):
-    """Something is neither on the shelf nor in the store, and may not be computed now."""
-
-
-# while looking, the folders of all tables that were found; nothing is computed
-_found: ContextVar[list[Path] | None] = ContextVar("found", default=None)
-
-
-@contextmanager
-def only_looking() -> Iterator[list[Path]]:
-    """Look things up and compute nothing: what is missing raises `NotRun`. Yields the folders of the tables that were found."""
-    token = _found.set([])
-    try:
-        yield _found.get()
-    finally:
-        _found.reset(token)
+CARDS = "data.json"  # what is known of data sets that need not be here
 
 
 def address(description: Mapping) -> str:
@@ -56,9 +38,55 @@ def address(description: Mapping) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def looking() -> bool:
-    """Whether things may only be looked up."""
-    return _found.get() is not None
+class NotRun(LmcError):
+    """Something is neither on the shelf nor in the store, and may not be computed now."""
+
+
+class Looking:
+    """Looking things up without computing any, and what was met on the way.
+
+    Attributes:
+        families: the forking experiments.
+        tables: the folders of the tables.
+    """
+
+    def __init__(self):
+        self.families: list = []
+        self.tables: list[Path] = []
+
+    def meet(self, family: object) -> None:
+        """A forking experiment is being planned."""
+        self.families.append(family)
+
+    def table(self, found: Path | None, description: Mapping, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """A table is asked for, which is in a file or not.
+
+        Raises:
+            NotRun: it is not.
+        """
+        if found is None:
+            raise NotRun(f"{description['kind']}: not measured yet")
+        self.tables.append(found.parent)
+        return pd.read_parquet(found)
+
+
+_looking: ContextVar[Looking | None] = ContextVar("looking", default=None)
+
+
+@contextmanager
+def only_looking(how: Looking | None = None) -> Iterator[Looking]:
+    """Within this context nothing is trained, measured or written: what is missing raises `NotRun`."""
+    how = Looking() if how is None else how
+    token = _looking.set(how)
+    try:
+        yield how
+    finally:
+        _looking.reset(token)
+
+
+def looking() -> Looking | None:
+    """Who is only looking, or None where things may be computed."""
+    return _looking.get()
 
 
 class Store:
@@ -116,10 +144,20 @@ class Store:
         write_text(self.root / at / "provenance.json", json.dumps(made, indent=1))
 
     def data_card(self, name: str) -> DataCard:
-        """What addresses and captions need of a data set: from the shelf, where it is known and the same everywhere, else by loading it."""
-        path = self.shelf / CARDS
-        cards = json.loads(path.read_text()) if path.exists() else {}
-        return DataCard(**cards[name]) if name in cards else load_data(name).card
+        """What addresses and captions need of a data set: from the shelf or the store where it is known, else by loading it."""
+        known = self._cards()
+        if name in known:
+            return DataCard(**known[name])
+        if looking() is not None and name in UNSEEN:
+            return UNSEEN[name]
+        card = load_data(name).card
+        if looking() is None and not name.startswith("folder:"):  # a folder can change
+            write_text(self.root / CARDS, json.dumps({**known, name: card.model_dump()}, indent=1))
+        return card
+
+    def _cards(self) -> dict[str, dict]:
+        paths = [folder / CARDS for folder in (self.root, self.shelf)]
+        return {name: card for path in paths if path.exists() for name, card in json.loads(path.read_text()).items()}
 
     def table(self, description: Mapping, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """The table with this description: from the shelf, else from the store, else computed once and stored.
@@ -127,12 +165,9 @@ class Store:
         Raises:
             NotRun: it is nowhere, and this is `only_looking`.
         """
-        at, looked = address(description), _found.get()
-        if looked is not None:
-            if (path := self._known(at)) is None:
-                raise NotRun(f"{description['kind']}: not run yet")
-            looked.append(path.parent)
-            return pd.read_parquet(path)
+        at = address(description)
+        if (look := looking()) is not None:
+            return look.table(self._known(at), description, compute)
         with self.lock(at):
             if (path := self._known(at)) is not None:
                 return pd.read_parquet(path)

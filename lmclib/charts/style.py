@@ -30,6 +30,11 @@ def enable() -> None:
         alt.renderers.enable("jupyter", offline=True)
 
 
+def page_html(chart: alt.TopLevelMixin) -> str:
+    """A chart as a piece of a built page."""
+    return _to_html(chart.to_dict())["text/html"]
+
+
 def described(chart: alt.TopLevelMixin, title: str, description: str, subtitle: str | None = None) -> alt.TopLevelMixin:
     """The chart with its answer as title and its alt text as description."""
     lines = textwrap.wrap(title, TITLE)  # one long line would make the whole chart small

@@ -1,0 +1,159 @@
+"""Results at paper scale: looked up where they are, priced where they are not, and packed to travel with the book."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmclib.errors import LmcError
+from lmclib.families import Family
+from lmclib.measuring import measure, measuring_chapters
+from lmclib.provenance import hardware
+from lmclib.rehearsal import rehearse
+from lmclib.store import CARDS, SHELF, Looking, NotRun, only_looking, write_text
+
+MOST_BYTES = 20_000_000  # on the shelf, which everyone who clones the book downloads
+
+
+@dataclass(frozen=True)
+class Results:
+    """A chapter's variables at some scale, or none; and what a reader must know of them: data, hardware, seeds, or the cost.
+
+    Attributes:
+        tables: the variables that the measuring cells left behind; None where something is missing.
+        said: the caption, or what is missing and what it would cost.
+    """
+
+    tables: Mapping[str, object] | None
+    said: str
+
+
+def embedded_results(tables: Mapping[str, object]) -> Results:
+    """The results that a chapter has just measured, from its `globals()`."""
+    settings, families = tables["settings"], tables.get("families")
+    data = families[0].card.label if families else "no data set"
+    seeds = f"seeds {_range(families)}" if families else f"seed {settings.seed}"
+    return Results(tables, f"Profile {settings.profile}: {data}; {seeds}; {hardware()}")
+
+
+def paper_results(chapter: str, store: str | Path = "data/runs") -> Results:
+    """A chapter's results at profile `paper`, from the shelf or a store, or what they would cost."""
+    given = {"profile": "paper", "store": str(store), **_summary(chapter).get("given", {})}
+    try:
+        with only_looking() as looked:
+            tables = measure(chapter, given)
+    except NotRun:
+        run = f"Run it in slices with `make paper CHAPTER={chapter}`"
+        return Results(None, f"Not run yet: {_price(chapter, given)}. {run}")
+    return Results(tables, caption(summarise(chapter, looked, {})))
+
+
+def _price(chapter: str, given: Mapping[str, object]) -> str:
+    try:
+        return str(rehearse(chapter, given))
+    except NotRun:
+        return "it needs no GPU"
+
+
+def pack(chapter: str, given: Mapping[str, object], store: str | Path, shelf: str | Path = SHELF) -> dict[str, object]:
+    """Copy a chapter's finished tables and ledger rows to the shelf, with their provenance; returns the summary.
+
+    Args:
+        chapter: its name.
+        given: parameters other than those of profile `paper`, where the run had such.
+        store: where the tables are.
+        shelf: the folder that is committed.
+
+    Raises:
+        LmcError: something is missing, or the shelf would grow above 20 MB.
+    """
+    store, shelf = Path(store), Path(shelf)
+    try:
+        with only_looking() as looked:
+            measure(chapter, {"profile": "paper", "store": str(store), **given})
+    except NotRun as missing:
+        raise LmcError(
+            f"chapter={chapter!r}: is not finished ({missing}); go on with make paper CHAPTER={chapter}"
+        ) from None
+    new = [folder for folder in dict.fromkeys(looked.tables) if folder.parent != shelf]
+    size = sum(path.stat().st_size for top in (shelf, *new) for path in top.rglob("*") if path.is_file())
+    if size > MOST_BYTES:
+        raise LmcError(f"shelf={str(shelf)!r}: would hold {size / 1e6:.1f} MB; must be at most {MOST_BYTES / 1e6:g} MB")
+    summary = summarise(chapter, looked, given)
+    for folder in new:
+        shutil.copytree(folder, shelf / folder.name, dirs_exist_ok=True)
+    cards = {family.spec.data: family.card.model_dump() for family in looked.families}
+    _merge(shelf / CARDS, cards)
+    if (rows := store / "ledger" / "paper" / f"{chapter}.json").exists():
+        _merge(shelf / "ledger" / "paper" / f"{chapter}.json", json.loads(rows.read_text()))
+    write_text(shelf / f"{chapter}.json", json.dumps(summary, indent=1))
+    return summary
+
+
+def pack_all(store: str | Path, shelf: str | Path = SHELF) -> dict[str, str]:
+    """`pack` every chapter that is finished; what became of each, by name."""
+    said = {}
+    for chapter in measuring_chapters():
+        try:
+            said[chapter] = caption(pack(chapter, _summary(chapter, shelf).get("given", {}), store, shelf))
+        except LmcError as error:
+            said[chapter] = str(error)
+    return said
+
+
+def summarise(chapter: str, looked: Looking, given: Mapping[str, object]) -> dict[str, object]:
+    """Where a chapter's tables and networks come from: data, seeds, hardware, commits, dates and seconds."""
+    tables = [signed for folder in dict.fromkeys(looked.tables) if (signed := _signature(folder))]
+    runs = {at: family.store for family in looked.families for at in _addresses(family)}
+    networks = [signed for at, store in runs.items() if (signed := _signature(store.root / at))]
+    before = _summary(chapter)
+    made = tables + networks
+    return {
+        "chapter": chapter,
+        "given": dict(given) or before.get("given", {}),
+        "data": sorted({family.card.label for family in looked.families}),
+        "seeds": sorted({family.spec.seed for family in looked.families}),
+        "hardware": sorted({one["hardware"] for one in made}),
+        "commits": sorted({one["commit"] for one in made}),
+        "dates": sorted({one["date"] for one in made}),
+        "tables": len(tables),
+        # the networks themselves stay where they were trained: their times are known there, and from the summary elsewhere
+        "training_seconds": round(sum(one["seconds"] for one in networks)) or before.get("training_seconds", 0),
+        "measuring_seconds": round(sum(one["seconds"] for one in tables)),
+    }
+
+
+def caption(summary: Mapping[str, object]) -> str:
+    """A summary in a line."""
+    data, seeds = ", ".join(summary["data"]) or "no data set", ", ".join(map(str, summary["seeds"]))
+    minutes = f"{summary['training_seconds'] / 60:.1f} + {summary['measuring_seconds'] / 60:.1f} minutes"
+    return (
+        f"Profile paper: {data}; {f'seeds {seeds}; ' if seeds else ''}{', '.join(summary['hardware'])}, {minutes} of training and measuring, "
+        f"{summary['dates'][-1] if summary['dates'] else 'no date'}, commit {', '.join(summary['commits'])}"
+    )
+
+
+def _summary(chapter: str, shelf: str | Path = SHELF) -> dict:
+    path = Path(shelf) / f"{chapter}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _addresses(family: Family) -> list[str]:
+    steps, siblings = family.fork_steps, range(family.spec.siblings)
+    return [family.parent_address, *(family.child_address(step, k) for step in steps for k in siblings)]
+
+
+def _signature(folder: Path) -> dict | None:
+    path = folder / "provenance.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _range(families: list[Family]) -> str:
+    seeds = [family.spec.seed for family in families]
+    return f"{min(seeds)} to {max(seeds)}"
+
+
+def _merge(path: Path, new: Mapping) -> None:
+    old = json.loads(path.read_text()) if path.exists() else {}
+    write_text(path, json.dumps({**old, **new}, indent=1, ensure_ascii=False))
