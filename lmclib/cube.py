@@ -232,16 +232,18 @@ class LayerCube:
         Raises:
             LmcError: recomputed statistics.
         """
-        function, start, step = (
-            self._differentiable(),
-            self._points(a)[0].to(self.device, self.dtype),
-            self._points(direction)[0],
-        )
+        function, start = self._differentiable(), self._moved(self._points(a)[0].to(self.device, self.dtype))
+        # layers that stay carry no derivative, which saves the work on all before the first that moves; those that move are one
+        # vector, as forward mode is slow to begin with each operation
+        moves = zip(self._layers, self._points(direction)[0].tolist(), strict=True)
+        moving = [(key, d) for layer, d in moves if d for key in layer.tensors]
+        at = torch.cat([start[key].flatten() for key, _ in moving])
+        along = torch.cat([(d * (self.t2[key] - self.t1[key])).flatten() for key, d in moving])
         zero = torch.zeros((), dtype=self.dtype, device=self.device)
 
         def moved(t: Tensor) -> dict[str, Tensor]:
-            # layers that stay carry no derivative, which saves the work on all before the first that moves
-            return self._moved([a + t * d if d else a for a, d in zip(start, step.tolist(), strict=True)])
+            parts = (at + t * along).split([start[key].numel() for key, _ in moving])
+            return start | {key: part.view_as(start[key]) for (key, _), part in zip(moving, parts, strict=True)}
 
         def work(x: Tensor, y: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
             return jet(lambda t: function(moved(t), x), zero, order), y
@@ -302,7 +304,7 @@ class LayerCube:
 
     def _moved(self, alphas: Tensor | list[Tensor]) -> dict[str, Tensor]:
         """The tensors at a point, differentiable in its coefficients."""
-        keys = [(key, i) for i, layer in enumerate(self._layers) for key in layer.parameters + layer.buffers]
+        keys = [(key, i) for i, layer in enumerate(self._layers) for key in layer.tensors]
         return {key: self.t1[key] + alphas[i] * (self.t2[key] - self.t1[key]) for key, i in keys}
 
     def _mixed(self, layer: int, alpha: float) -> dict[str, Tensor]:

@@ -25,9 +25,14 @@ class Layer:
     aliases: tuple[str, ...] = ()
 
     @property
+    def tensors(self) -> tuple[str, ...]:
+        """The state-dict keys of its tensors, each once."""
+        return self.parameters + self.buffers
+
+    @property
     def keys(self) -> tuple[str, ...]:
         """All state-dict keys that move with this layer."""
-        return self.parameters + self.buffers + self.aliases
+        return self.tensors + self.aliases
 
 
 def find_layers(model: nn.Module, x: Tensor) -> tuple[Layer, ...]:
