@@ -25,7 +25,7 @@ class Rates:
     bandwidth: float
 
 
-H100 = Rates("one H100, by its data sheet", bf16=989e12, float32=67e12, bandwidth=3.35e12)
+H100 = Rates("H100", bf16=989e12, float32=67e12, bandwidth=3.35e12)
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,7 @@ class Results:
 
 def embedded_results(tables: Mapping[str, object]) -> Results:
     """The results that a chapter has just measured, from its `globals()`."""
-    settings, families = tables["settings"], tables.get("families")
-    data = families[0].card.label if families else "no data set"
-    seeds = f"seeds {_range(families)}" if families else f"seed {settings.seed}"
-    return Results(tables, f"Profile {settings.profile}: {data}; {seeds}; {hardware()}")
+    return Results(tables, f"{_what(tables)}; {hardware()}")
 
 
 def paper_results(chapter: str, store: str | Path = "data/runs") -> Results:
@@ -44,16 +41,26 @@ def paper_results(chapter: str, store: str | Path = "data/runs") -> Results:
         with only_looking() as looked:
             tables = measure(chapter, given)
     except NotRun:
-        run = f"Run it in slices with `make paper CHAPTER={chapter}`"
-        return Results(None, f"Not run yet: {_price(chapter, given)}. {run}")
-    return Results(tables, caption(summarise(chapter, looked, {})))
+        run = f"`make paper CHAPTER={chapter}` runs it in slices"
+        return Results(None, f"Not run yet. {_price(chapter, given)}. {run}")
+    return Results(tables, f"{_what(tables)}; {caption(summarise(chapter, looked, {}))}")
+
+
+def _what(tables: Mapping[str, object]) -> str:
+    """The profile, networks, data and seeds of results."""
+    settings, families = tables["settings"], tables.get("families")
+    if not families:
+        return f"Profile {settings.profile}; seed {settings.seed}"
+    seeds = [family.spec.seed for family in families]
+    trained = f"{settings.model} on {families[0].card.label}, {settings.epochs} epochs"
+    return f"Profile {settings.profile}: {trained}; seeds {min(seeds)} to {max(seeds)}"
 
 
 def _price(chapter: str, given: Mapping[str, object]) -> str:
     try:
         return str(rehearse(chapter, given))
     except NotRun:
-        return "it needs no GPU"
+        return "It needs no GPU"
 
 
 def pack(chapter: str, given: Mapping[str, object], store: str | Path, shelf: str | Path = SHELF) -> dict[str, object]:
@@ -125,13 +132,10 @@ def summarise(chapter: str, looked: Looking, given: Mapping[str, object]) -> dic
 
 
 def caption(summary: Mapping[str, object]) -> str:
-    """A summary in a line."""
-    data, seeds = ", ".join(summary["data"]) or "no data set", ", ".join(map(str, summary["seeds"]))
-    minutes = f"{summary['training_seconds'] / 60:.1f} + {summary['measuring_seconds'] / 60:.1f} minutes"
-    return (
-        f"Profile paper: {data}; {f'seeds {seeds}; ' if seeds else ''}{', '.join(summary['hardware'])}, {minutes} of training and measuring, "
-        f"{summary['dates'][-1] if summary['dates'] else 'no date'}, commit {', '.join(summary['commits'])}"
-    )
+    """Where results come from, in a line."""
+    minutes = f"{summary['training_seconds'] / 60:.1f} + {summary['measuring_seconds'] / 60:.1f} minutes of training and measuring"
+    when = f"until {summary['dates'][-1]}, commit {', '.join(summary['commits'])}" if summary["dates"] else "undated"
+    return f"{', '.join(summary['hardware'])}, {minutes} {when}"
 
 
 def _summary(chapter: str, shelf: str | Path = SHELF) -> dict:
@@ -147,11 +151,6 @@ def _addresses(family: Family) -> list[str]:
 def _signature(folder: Path) -> dict | None:
     path = folder / "provenance.json"
     return json.loads(path.read_text()) if path.exists() else None
-
-
-def _range(families: list[Family]) -> str:
-    seeds = [family.spec.seed for family in families]
-    return f"{min(seeds)} to {max(seeds)}"
 
 
 def _merge(path: Path, new: Mapping) -> None:

@@ -51,9 +51,10 @@ class Plan:
     def __str__(self) -> str:
         training, measuring = self.minutes()
         work = "; ".join(f"{n:,.0f} epochs of {model} on {data}" for (model, data), n in self.epochs.items() if n)
+        slack = f"{SLACK['training']} and {SLACK['measuring']} times the least that its data sheet allows"
         return (
-            f"{self.networks} networks to train ({work or 'all trained'}) and {sum(self.passes.values()):.2g} examples to evaluate, "
-            f"estimated at {training:.0f} + {measuring:.0f} GPU-minutes ({SLACK['training']} and {SLACK['measuring']} times the least that {H100.name}, needs)"
+            f"{self.networks} networks to train ({work or 'all trained'}), {sum(self.passes.values()) / 1e6:,.0f} million examples to evaluate: "
+            f"estimated {training:.0f} + {measuring:.0f} minutes of one {H100.name} ({slack})"
         )
 
 

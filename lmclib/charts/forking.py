@@ -155,14 +155,15 @@ def against_fork(final: pd.DataFrame) -> alt.Chart:
     base = alt.Chart(table[["fork", "seed", "treatment", "split", "measure", "barrier"]].round(6)).transform_filter(
         "datum.measure == kind_of_barrier && datum.split == which_split"
     )
-    colour = alt.Color("treatment:N", title="batch-norm statistics", scale=alt.Scale(range=list(style.OKABE_ITO[:2])))
+    # one title and one domain for all channels, so that their legends are one
+    legend = {"title": "batch-norm statistics", "scale": alt.Scale(domain=list(TREATMENTS.values()))}
     x = alt.X("fork:O", sort=labels, title="fork epoch", axis=alt.Axis(labelAngle=0))
     y = alt.Y("barrier:Q", title="barrier (error: fraction; loss: nats)", scale=alt.Scale(type="symlog", constant=0.01))
     points = base.mark_point(opacity=0.75).encode(
         x=x,
         y=y,
-        color=colour,
-        shape=alt.Shape("treatment:N", title="batch-norm statistics"),
+        color=alt.Color("treatment:N", **legend),
+        shape=alt.Shape("treatment:N", **legend),
         tooltip=[
             alt.Tooltip("fork:N", title="fork epoch"),
             alt.Tooltip("seed:N"),
@@ -173,8 +174,8 @@ def against_fork(final: pd.DataFrame) -> alt.Chart:
     lines = base.mark_line().encode(
         x=x,
         y=alt.Y("mean(barrier):Q"),
-        color=colour,
-        strokeDash=alt.StrokeDash("treatment:N", title="batch-norm statistics"),
+        color=alt.Color("treatment:N", **legend),
+        strokeDash=alt.StrokeDash("treatment:N", **legend),
     )
     rule = (
         alt.Chart(pd.DataFrame({"stable": [STABLE]}))
