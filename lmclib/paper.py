@@ -91,7 +91,8 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path, shelf: st
     for folder in new:
         shutil.copytree(folder, shelf / folder.name, dirs_exist_ok=True)
     cards = {family.spec.data: family.card.model_dump() for family in looked.families}
-    _merge(shelf / CARDS, cards)
+    if cards:
+        _merge(shelf / CARDS, cards)
     if (rows := store / "ledger" / "paper" / f"{chapter}.json").exists():
         _merge(shelf / "ledger" / "paper" / f"{chapter}.json", json.loads(rows.read_text()))
     write_text(shelf / f"{chapter}.json", json.dumps(summary, indent=1))

@@ -14,11 +14,10 @@ from packaging.requirements import Requirement
 
 import lmclib
 from lmclib import book
-from lmclib.errors import LmcError
 
 FLOORS = (
     ("errors",),
-    ("data", "device", "functional", "layers", "models", "provenance", "stack"),
+    ("cost", "data", "device", "functional", "layers", "models", "provenance", "stack"),
     ("capture", "prefix", "store"),
     ("training",),
     ("families",),
@@ -30,7 +29,9 @@ FLOORS = (
     ("prediction",),
     ("claims",),
     ("settings",),
-    ("profiles", "ledger"),
+    ("profiles", "ledger", "measuring"),
+    ("rehearsal",),
+    ("paper",),
     ("charts",),
     ("widgets", "book"),
     ("__main__",),
@@ -86,7 +87,7 @@ def test_sources_are_stripped_and_figures_described(path):
     for cell in code:
         if "figures." in "".join(cell["source"]):
             shown = cell["metadata"].get("mystnb", {})
-            if "".join(cell["source"]).strip().splitlines()[-1].startswith("figures."):
+            if "".join(cell["source"]).strip().splitlines()[-1].startswith(("figures.", "Tabs(")):
                 assert all((shown["figure"]["caption"], shown["figure"]["name"], shown["image"]["alt"]))
 
 
@@ -136,16 +137,3 @@ def test_an_edit_of_prose_reruns_one_chapter(tmp_path, monkeypatch):
     path.write_text(path.read_text().replace("Two valleys are two valleys", "Two valleys are two"))
     after = {chapter.name: chapter.key for chapter in book._chapters("smoke", tmp_path)}
     assert {name for name in before if before[name] != after[name]} == {"toy_barriers"}
-
-
-def test_a_chapter_runs_in_slices(tmp_path, monkeypatch):
-    """Slices too short for the whole, as often as it takes; what they trained is kept from one to the next."""
-    for name in ("_toc.yml", "book", "data"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(LmcError, match="chapter='forking': must be one of preface"):
-        book.run_slice("forking", 1)
-    with pytest.raises(LmcError, match="minutes=0: must be above 0"):
-        book.run_slice("toy_barriers", 0)
-    assert book.run_slice("toy_barriers", 0.01, "smoke", tmp_path / "store") is None
-    assert book.run_slice("toy_barriers", 5, "smoke", tmp_path / "store").exists()
