@@ -2,6 +2,7 @@ PYTHON  ?= python3
 PROFILE ?= digits
 CHAPTER ?= resnet_forking
 MINUTES ?= 8
+DEVICE  ?= cpu
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 READY := .venv/.ready
@@ -26,8 +27,8 @@ paper: $(READY) ## a slice of a chapter at paper scale: make paper CHAPTER=resne
 paper-tables: $(READY) ## put the tables of finished paper-scale chapters, with their provenance, into data/results
 	@python -m lmclib pack
 
-bench: $(READY) ## benchmarks: ratios measured in one run on this machine
-	@for script in benchmarks/*.py; do python $$script; done
+bench: $(READY) ## benchmarks: ratios measured in one run on this machine (DEVICE=cpu or cuda)
+	@for name in training layers energies floors; do python benchmarks/$$name.py --device $(DEVICE) || exit 1; done
 
 lock: .venv/.uv ## renew requirements.lock from pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header --no-emit-index-url \

@@ -1,24 +1,31 @@
-"""Layer sweep and staircase of ResNet-18: the cube against tight in-memory loops that load every interpolated state dict.
+"""Layer sweeps and staircases: the cube against a tight loop, and against the procedure of the released research code.
 
-All ways evaluate the same points on the same 32×32 images and must agree; ratios are against the tight loop, in this one run on this
-machine. The images are random numbers: what they show does not change how long a pass takes.
+The tight loop copies every interpolated state dict into one resident network and evaluates it on tensors in memory. The released procedure, written
+anew from its description, takes one point at a time: copy both state dicts, average the chosen layers, load the result into a new copy of the network,
+and run a DataLoader. All ways evaluate the same points on the same images and must agree; ratios are from this one run on this machine. Images of 32×32
+pixels are random numbers: what they show does not change how long a pass takes.
 """
 
-import platform
+import copy
 import resource
-import time
 from functools import partial
 
 import torch
+from harness import Benchmark
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
 import lmclib as lmc
+from lmclib.data import load_data
+from lmclib.device import full_precision
 from lmclib.models import build_model
 
-IMAGES = 64
+IMAGES = {"cpu": 64, "cuda": 50_000}
+BATCH = 250
 
 
-def points(n_layers: int) -> dict[str, torch.Tensor]:
+def points(n_layers: int) -> dict[str, Tensor]:
     """The points of a layer sweep (both ends, the middle, every layer into either model) and of a staircase."""
     half = torch.eye(n_layers, dtype=torch.float64) / 2
     ends = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)[:, None].repeat(1, n_layers)
@@ -26,68 +33,106 @@ def points(n_layers: int) -> dict[str, torch.Tensor]:
     return {"layer sweep": torch.cat([ends, half, 1 - half]), "staircase": torch.cat([ends[:1], steps])}
 
 
-def tight_loop(model, *, t1: dict, t2: dict, layers: tuple, at: torch.Tensor, x, y, wide: bool) -> torch.Tensor:
-    """Copy each interpolated state dict into one resident model, and evaluate."""
-    model = model.eval()
-    if wide:
-        model, x = model.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
-    own = model.state_dict()
-    owner = {key: layers.index(key.rpartition(".")[0]) for key in t1}
-    losses = []
-    with torch.no_grad():
+class Sweep:
+    """Two networks, images, and the ways to evaluate points between them."""
+
+    def __init__(self, bench: Benchmark, name: str, x: Tensor, y: Tensor):
+        self.device, shape = bench.device, tuple(x.shape[1:])
+        self.models = [build_model(name, shape, 10, seed).to(bench.device).eval() for seed in (0, 1)]
+        self.t1, self.t2 = ({k: v.clone() for k, v in model.state_dict().items()} for model in self.models)
+        self.x, self.y = x.to(bench.device), y.to(bench.device)
+        self.loader = DataLoader(TensorDataset(x, y), batch_size=128)
+        self.cube = lmc.LayerCube(build_model(name, shape, 10), self.t1, self.t2, (self.x, self.y))
+        self.owner = {key: self.cube.layers.index(key.rpartition(".")[0]) for key in self.t1}
+
+    def tight_loop(self, at: Tensor, wide: bool = False) -> Tensor:
+        """Copy each interpolated state dict into one resident network, and evaluate."""
+        model, x = self.models[wide], self.x
+        if wide:
+            model, x = model.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
+        own, losses = model.state_dict(), []
         for point in at.tolist():
             for key, value in own.items():
                 if value.is_floating_point():
-                    torch.lerp(t1[key], t2[key], point[owner[key]], out=value)
-            losses.append(
-                sum(
-                    F.cross_entropy(model(xs), ys, reduction="sum").item()
-                    for xs, ys in zip(x.split(250), y.split(250), strict=True)
-                )
-            )
-    return torch.tensor(losses, dtype=torch.float64) / len(y)
+                    torch.lerp(self.t1[key], self.t2[key], point[self.owner[key]], out=value)
+            parts = zip(x.split(BATCH), self.y.split(BATCH), strict=True)
+            losses.append(sum(F.cross_entropy(model(xs), ys, reduction="sum").item() for xs, ys in parts))
+        return torch.tensor(losses, dtype=torch.float64) / len(self.y)
+
+    def released(self, at: Tensor) -> Tensor:
+        """One point at a time with copies of everything and a DataLoader, loss and accuracy read after each batch."""
+        criterion, losses = nn.CrossEntropyLoss(), []
+        for point in at.tolist():
+            one, two = copy.deepcopy(self.t1), copy.deepcopy(self.t2)
+            for key, value in one.items():
+                if value.is_floating_point():
+                    alpha = point[self.owner[key]]
+                    one[key] = (1 - alpha) * value + alpha * two[key]
+            model = copy.deepcopy(self.models[0])
+            model.load_state_dict(one)
+            loss, correct, count = 0.0, 0, 0
+            for xs, ys in self.loader:
+                xs, ys = xs.to(self.device), ys.to(self.device)
+                out = model(xs)
+                loss += criterion(out, ys).item() * len(ys)
+                correct += (out.argmax(1) == ys).sum().item()
+                count += len(ys)
+            losses.append(loss / count)
+        return torch.tensor(losses, dtype=torch.float64)
 
 
-def memory() -> float:
+def memory(device: torch.device) -> float:
     """The most memory that this process ever had, GB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
+def cases(bench: Benchmark):
+    """Networks and images."""
+    g, n = torch.Generator().manual_seed(0), 8 if bench.quick else IMAGES[bench.device.type]
+    x, y = torch.randn(n, 3, 32, 32, generator=g), torch.randint(10, (n,), generator=g)
+    for name in ("resnet18-none", "resnet18"):
+        yield name, f"{n:,} random", x, y
+    digits = load_data("digits").pair("train")
+    yield ("resnet20-w8", "1,437 digits", *(part[:8] if bench.quick else part for part in digits))
+
+
+@torch.no_grad()
 def main() -> None:
     """Print the table."""
-    torch.set_num_threads(min(2, torch.get_num_threads()))
-    g = torch.Generator().manual_seed(0)
-    x, y = torch.randn(IMAGES, 3, 32, 32, generator=g), torch.randint(10, (IMAGES,), generator=g)
-    print(
-        f"\ntorch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads, {IMAGES} images, float32"
-    )
-    print(
-        f"{'model':<14} {'points':<12} {'n':>3} {'way':<28} {'seconds':>8} {'ratio':>7} {'most memory':>12} {'loss differs by':>16}"
-    )
-    for name in ("resnet18-none", "resnet18"):
-        models = [build_model(name, (3, 32, 32), 10, seed) for seed in (0, 1)]
-        t1, t2 = ({key: value.clone() for key, value in model.state_dict().items()} for model in models)
-        cube = lmc.LayerCube(build_model(name, (3, 32, 32), 10), t1, t2, (x, y))
-        cube(0.5)  # a warm-up
-        for what, at in points(len(cube.layers)).items():
-            loop = partial(tight_loop, t1=t1, t2=t2, layers=cube.layers, at=at, x=x, y=y)
+    columns = {"model": 14, "images": 14, "points": 12, "n": 4, "way": 28, "seconds": 8}
+    columns |= {"against tight loop": 19, "against released": 17, "memory GB": 10, "loss off by": 11}
+    bench = Benchmark("layers", "points of the layer cube, float32", columns)
+    for name, images, x, y in cases(bench):
+        sweep = Sweep(bench, name, x, y)
+        for what, at in points(len(sweep.cube.layers)).items():
             ways = {
-                "tight loop": partial(loop, models[0], wide=False),
-                "tight loop, channels-last": partial(loop, models[1], wide=True),
-                "the cube, sharing passes": partial(cube, at),
+                "released procedure": partial(sweep.released, at),
+                "tight loop": partial(sweep.tight_loop, at),
+                "tight loop, channels-last": partial(sweep.tight_loop, at, wide=True),
+                "the cube": lambda sweep=sweep, at=at: sweep.cube(at).loss,
             }
-            first = reference = None
-            for way, run in ways.items():
-                start = time.perf_counter()
-                losses = run()
-                seconds = time.perf_counter() - start
-                losses = getattr(losses, "loss", losses)
-                first, reference = first or seconds, losses if reference is None else reference
-                differs = float(((losses - reference) / reference).abs().max())
-                print(
-                    f"{name:<14} {what:<12} {len(at):>3} {way:<28} {seconds:>8.1f} {first / seconds:>6.2f}× "
-                    f"{memory():>9.2f} GB {differs:>16.0e}"
+            with full_precision():
+                found = {way: bench.result(run) for way, run in ways.items()}
+            seconds, losses = ({way: both[i] for way, both in found.items()} for i in (0, 1))
+            for way, taken in seconds.items():
+                off = ((losses[way] - losses["tight loop"]) / losses["tight loop"]).abs().max()
+                bench.row(
+                    **{
+                        "model": name,
+                        "images": images,
+                        "points": what,
+                        "n": len(at),
+                        "way": way,
+                        "seconds": taken,
+                        "against tight loop": seconds["tight loop"] / taken,
+                        "against released": seconds["released procedure"] / taken,
+                        "memory GB": memory(bench.device),
+                        "loss off by": float(off),
+                    }
                 )
+    bench.write()
 
 
 if __name__ == "__main__":

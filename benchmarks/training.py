@@ -1,65 +1,192 @@
-"""Training throughput in model-epochs per second: lock-step seats, one at a time, and a plain PyTorch loop.
+"""Training throughput in model-epochs per second: lock-step, lanes, torch.func stacks and processes against two plain loops.
 
-Each way trains the same number of ResNets of width 8 on digits for the same number of steps; ratios are against the plain loop, in this
-one run on this machine.
+Every way trains eight networks of one architecture; ratios are against a loop with DataLoader and torch.optim.SGD, and against one network at a
+time through this library, both with all threads, in this one run on this machine. On a CPU the data are the digits and ResNets of width 8; on a GPU
+images of CIFAR-10's size and number and ResNet-20, in float32 without TF32 and in bf16.
 """
 
-import platform
 import time
+from collections.abc import Callable
 
 import torch
+from harness import Benchmark
+from torch import nn
+from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from lmclib import training
-from lmclib.data import load_data
+from lmclib.data import Dataset, Split, load_data
+from lmclib.device import full_precision
 from lmclib.models import build_model
+from lmclib.training import Layout, Recipe, Run, SeatedTraining, steps_per_epoch
 
-MODELS, STEPS = 8, 22
-RECIPE = training.Recipe(epochs=1)
-
-
-def ours(name: str, seats: int) -> float:
-    """Seconds for all models through `train` with so many seats."""
-    data = load_data("digits")
-    training.SEATS = seats
-    net = build_model(name, data.shape, 10)
-    runs = [training.Run(f"{k}", (0, k), net.state_dict(), 0, STEPS, frozenset()) for k in range(MODELS)]
-    start = time.perf_counter()
-    training.train(net, data, RECIPE, runs, lambda *_: [])
-    return time.perf_counter() - start
+MODELS = 8
 
 
-def plain(name: str) -> float:
-    """Seconds for all models, one after another, with DataLoader and torch.optim.SGD, without augmentation."""
-    data = load_data("digits")
-    loader = DataLoader(TensorDataset(*data.pair("train")), batch_size=RECIPE.batch_size, shuffle=True)
-    start = time.perf_counter()
-    for seed in range(MODELS):
-        net = build_model(name, data.shape, 10, seed).train()
-        optimiser = torch.optim.SGD(
-            net.parameters(), lr=RECIPE.lr, momentum=RECIPE.momentum, weight_decay=RECIPE.weight_decay
+def random_images() -> Dataset:
+    """As large as CIFAR-10: what images show does not change how long a step takes."""
+    g = torch.Generator().manual_seed(0)
+    splits = [
+        Split(
+            torch.randint(0, 256, (n, 3, 32, 32), generator=g, dtype=torch.uint8), torch.randint(10, (n,), generator=g)
         )
-        for (x, y), _ in zip(loader, range(STEPS), strict=False):
+        for n in (50_000, 1_000)
+    ]
+    return Dataset("random", "random images", tuple("0123456789"), *splits, shift=4, flip=True)
+
+
+class Race:
+    """One architecture on one data set; every way is a method that returns the seconds of one step of all networks."""
+
+    def __init__(self, bench: Benchmark, data: Dataset, name: str, recipe: Recipe, steps: int):
+        self.bench, self.data, self.name, self.recipe = bench, data, name, recipe
+        self.device, self.steps = bench.device, 2 if bench.quick else steps
+
+    def net(self, seed: int = 0) -> nn.Module:
+        return build_model(self.name, self.data.shape, len(self.data.classes), seed).to(self.device).train()
+
+    def timed(self, step: Callable[[], object]) -> float:
+        def work() -> None:
+            for _ in range(self.steps):
+                step()
+
+        with full_precision():
+            return self.bench.seconds(work) / self.steps
+
+    def data_loader(self) -> float:
+        """A plain PyTorch loop: DataLoader, torch.optim.SGD, float32, one network at a time."""
+        x, y = self.data.pair("train")
+        loader, (net, optimiser) = DataLoader(TensorDataset(x, y), self.recipe.batch_size, shuffle=True), self.plain()
+        batches = iter(loader)
+
+        def step() -> None:
+            nonlocal batches
+            try:
+                x, y = next(batches)
+            except StopIteration:
+                batches = iter(loader)
+                x, y = next(batches)
             optimiser.zero_grad()
-            F.cross_entropy(net(x), y).backward()
+            F.cross_entropy(net(x.to(self.device)), y.to(self.device)).backward()
             optimiser.step()
+
+        return MODELS * self.timed(step)
+
+    def in_memory(self) -> float:
+        """The same with all images in memory, on the device."""
+        x, y = self.data.to(self.device).pair("train")
+        net, optimiser = self.plain()
+
+        def step() -> None:
+            rows = torch.randint(len(y), (self.recipe.batch_size,), device=self.device)
+            optimiser.zero_grad()
+            F.cross_entropy(net(x[rows]), y[rows]).backward()
+            optimiser.step()
+
+        return MODELS * self.timed(step)
+
+    def plain(self) -> tuple[nn.Module, torch.optim.Optimizer]:
+        net, r = self.net(), self.recipe
+        return net, torch.optim.SGD(net.parameters(), r.lr, r.momentum, weight_decay=r.weight_decay)
+
+    def func_stack(self) -> float:
+        """torch.func: the gradient of stacked networks, mapped over them."""
+        nets = [self.net(seed) for seed in range(MODELS)]
+        params, buffers = stack_module_state(nets)
+        momentum = {key: torch.zeros_like(value) for key, value in params.items()}
+        x, y = self.data.to(self.device).pair("train")
+
+        def loss(params: dict, buffers: dict, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return F.cross_entropy(functional_call(nets[0], (params, buffers), (x,)), y)
+
+        slopes = vmap(grad(loss))
+
+        def step() -> None:
+            rows = torch.randint(len(y), (MODELS, self.recipe.batch_size), device=self.device)
+            grads = slopes(params, buffers, x[rows], y[rows])
+            with torch.no_grad():
+                for key, value in params.items():
+                    momentum[key].mul_(self.recipe.momentum).add_(grads[key] + self.recipe.weight_decay * value)
+                    value.sub_(self.recipe.lr * momentum[key])
+
+        return self.timed(step)
+
+    def ours(self, layout: Layout, precision: str = "float32") -> float:
+        """The library's own step, recorded, with its augmentation."""
+        training = seated(self.net(), self.data.to(self.device), self.recipe, layout, precision)
+        return MODELS / len(training.seats) * self.timed(training.advance)
+
+    def processes(self, workers: int) -> float:
+        """One network at a time in each of some processes of one thread."""
+        from distributed import Client
+        from distributed.deploy.subprocess import SubprocessCluster
+
+        quiet = {"dashboard": False, "dashboard_address": None}
+        with (
+            SubprocessCluster(n_workers=workers, threads_per_worker=1, scheduler_kwargs=quiet) as cluster,
+            Client(cluster) as client,
+        ):
+            jobs = [client.submit(alone, self.name, self.recipe, self.steps, k, pure=False) for k in range(MODELS)]
+            times = client.gather(jobs)
+        return sum(times) / workers / self.steps
+
+
+def seated(net: nn.Module, data: Dataset, recipe: Recipe, layout: Layout, precision: str) -> SeatedTraining:
+    """A training whose seats are all taken."""
+    training = SeatedTraining(net, data, recipe, layout, precision)
+    for k in range(len(training.seats)):
+        training.sit(k, Run(f"{k}", (0, k), net.state_dict(), 0, 10**9, frozenset()))
+    return training
+
+
+def alone(name: str, recipe: Recipe, steps: int, seed: int) -> float:
+    """Seconds of some steps of one network on digits in a process of one thread."""
+    torch.set_num_threads(1)
+    data = load_data("digits")
+    training = seated(build_model(name, data.shape, 10, seed), data, recipe, Layout(1, 1), "float32")
+    training.advance()
+    start = time.perf_counter()
+    for _ in range(steps):
+        training.advance()
     return time.perf_counter() - start
 
 
 def main() -> None:
     """Print the table."""
-    torch.set_num_threads(min(2, torch.get_num_threads()))
-    plain("resnet8-w8")  # a warm-up: the first use of anything is slow
-    epoch = STEPS / training.steps_per_epoch(load_data("digits"), RECIPE)
-    print(
-        f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads, {MODELS} models, {STEPS} steps each"
-    )
-    print(f"{'model':<12} {'way':<16} {'model-epochs/s':>14} {'against plain':>14}")
-    for name in ("resnet8-w8", "resnet20-w8"):
-        ways = {"plain loop": plain(name), "one at a time": ours(name, 1), "lock-step": ours(name, MODELS)}
-        for way, seconds in ways.items():
-            print(f"{name:<12} {way:<16} {MODELS * epoch / seconds:>14.2f} {ways['plain loop'] / seconds:>13.2f}×")
+    columns = {"model": 12, "way": 34, "model-epochs/s": 15, "against DataLoader": 19, "against one at a time": 21}
+    bench = Benchmark("training", f"training {MODELS} networks", columns)
+    gpu = bench.device.type == "cuda"
+    data = random_images() if gpu else load_data("digits")
+    recipe = Recipe(batch_size=128) if gpu else Recipe()
+    for name in ("resnet20",) if gpu else ("resnet8-w8", "resnet20-w8"):
+        race = Race(bench, data, name, recipe, steps=50 if gpu else 20)
+        ways = {
+            "plain loop with DataLoader": race.data_loader,
+            "plain loop in memory": race.in_memory,
+            "torch.func stack": race.func_stack,
+            "ours, one at a time": lambda race=race: race.ours(Layout(1, 1)),
+            f"ours, {MODELS} seats in lock-step": lambda race=race: race.ours(Layout(1, MODELS)),
+        }
+        if gpu:
+            for lanes in (1, 4, MODELS, 2 * MODELS):
+                ways[f"ours, {lanes} lanes, float32"] = lambda race=race, n=lanes: race.ours(Layout(n, 1))
+                ways[f"ours, {lanes} lanes, bf16"] = lambda race=race, n=lanes: race.ours(Layout(n, 1), "bf16")
+            ways[f"ours, {MODELS} seats, bf16"] = lambda race=race: race.ours(Layout(1, MODELS), "bf16")
+        else:
+            workers = torch.get_num_threads()
+            ways[f"ours, {workers} processes of one thread"] = lambda race=race, n=workers: race.processes(n)
+        seconds = {way: run() for way, run in ways.items()}
+        for way, taken in seconds.items():
+            bench.row(
+                **{
+                    "model": name,
+                    "way": way,
+                    "model-epochs/s": MODELS / taken / steps_per_epoch(len(data.train), recipe),
+                    "against DataLoader": seconds["plain loop with DataLoader"] / taken,
+                    "against one at a time": seconds["ours, one at a time"] / taken,
+                }
+            )
+    bench.write()
 
 
 if __name__ == "__main__":

@@ -231,17 +231,12 @@ class SeatedTraining:
         while queue or any(self.seats):
             for k, run in enumerate(self.seats):
                 if run is None and queue:
-                    self._sit(k, queue.popleft())
-            inputs = self._inputs()
-            if self.step is None:
-                changed = [tensor for lane in self.lanes for tensor in lane.tensors()]
-                self.step = Recorded(self._step, inputs, [*changed, self.diverged_at])
-            self.step(*inputs)
+                    self.sit(k, queue.popleft())
+            self.advance()
             on_step(sum(run is not None for run in self.seats))
             for k, run in enumerate(self.seats):
                 if run is None:
                     continue
-                run.step += 1
                 due = run.step in run.checkpoints or run.step == run.stop
                 if due or run.step % self.epoch_steps == 0:
                     self._check(k, run)
@@ -252,7 +247,19 @@ class SeatedTraining:
                 elif run.step % self.epoch_steps == 0:
                     on_epoch(run, partial(self._read, k))
 
-    def _sit(self, k: int, run: Run) -> None:
+    def advance(self) -> None:
+        """One step of every run that has a seat."""
+        inputs = self._inputs()
+        if self.step is None:
+            changed = [tensor for lane in self.lanes for tensor in lane.tensors()]
+            self.step = Recorded(self._step, inputs, [*changed, self.diverged_at])
+        self.step(*inputs)
+        for run in self.seats:
+            if run is not None:
+                run.step += 1
+
+    def sit(self, k: int, run: Run) -> None:
+        """Give a run seat `k`."""
         self.seats[k] = run
         self.diverged_at[k] = -1
         lane, seat = divmod(k, self.width)

@@ -36,7 +36,7 @@ def test_a_step_leaves_nothing_on_another_device(other_device, model):
     state = net.state_dict()
     training = SeatedTraining(net, data, RECIPE, Layout(lanes=3, seats=1), "float32")
     for k in range(2):
-        training._sit(k, Run(f"run {k}", (0, k), state, 0, 3, frozenset()))
+        training.sit(k, Run(f"run {k}", (0, k), state, 0, 3, frozenset()))
     inputs = training._inputs()
     changed = [tensor for lane in training.lanes for tensor in lane.tensors()]
     assert Recorded(training._step, inputs, changed)(*inputs).device == other_device

@@ -1,0 +1,87 @@
+"""How far from the least possible: counted operations and bytes, over ceilings measured here, against what the library takes.
+
+The ceilings are a large copy and large matrix products on this device. A floor is the larger of two times: all operations at the rate of the products,
+and all bytes at the rate of the copy (`lmclib.cost` says what is counted). Below the table: what one training step is spent on, by a profile.
+"""
+
+import torch
+from harness import Benchmark
+from torch.profiler import ProfilerActivity, profile
+from training import Race, random_images, seated
+
+import lmclib as lmc
+from lmclib.cost import Rates, copy_rate, forward_cost, product_rate
+from lmclib.data import load_data
+from lmclib.device import full_precision
+from lmclib.models import build_model
+from lmclib.training import Layout, Recipe
+
+TOP = 6  # operations in the profile
+
+
+def main() -> None:
+    """Print the table and the profile."""
+    columns = {"work": 46, "seconds": 9, "floor": 9, "times the floor": 16}
+    bench = Benchmark("floors", "distance from the floors", columns)
+    gpu, size = bench.device.type == "cuda", 2**20 if bench.quick else 2**28
+    with full_precision():
+        n = 256 if bench.quick else 4096 if gpu else 2048
+        ceilings = Rates(
+            str(bench.device),
+            bf16=product_rate(bench.device, torch.bfloat16, bench.seconds, n),
+            float32=product_rate(bench.device, torch.float32, bench.seconds, n),
+            bandwidth=copy_rate(bench.device, bench.seconds, size),
+        )
+    said = {"products in bf16": ceilings.bf16, "products in float32": ceilings.float32, "copies": ceilings.bandwidth}
+    for what, rate in said.items():
+        bench.row(work=f"ceiling: {what}, {'B' if what == 'copies' else 'op'}/s", seconds=rate)
+    data, name = (random_images(), "resnet20") if gpu else (load_data("digits"), "resnet20-w8")
+    recipe, layout = Recipe(batch_size=128 if gpu else 32), Layout.on(bench.device, data.shape)
+    race = Race(bench, data, name, recipe, steps=20)
+    precision = "bf16" if gpu else "float32"
+    # on a CPU the step is computed in float32
+    rates = ceilings if gpu else Rates("", ceilings.float32, ceilings.float32, ceilings.bandwidth / 2)
+    forward = forward_cost(build_model(name, data.shape, 10), data.shape)
+    examples = len(data.train)
+    per_step = race.ours(layout, precision) / (8 * recipe.batch_size)
+    _row(
+        bench,
+        f"epoch of {name}, {data.label}, {precision}",
+        per_step * examples,
+        forward.step_seconds(rates) * examples,
+    )
+    net = build_model(name, data.shape, 10)
+    ends = (build_model(name, data.shape, 10, seed).state_dict() for seed in (0, 1))
+    cube = lmc.LayerCube(net, *ends, data.to(bench.device).pair("train"), device=bench.device)
+    half = torch.eye(len(cube.layers), dtype=torch.float64) / 2
+    sweep = torch.cat([half, 1 - half])
+    taken = bench.seconds(lambda: cube(sweep))
+    # sharing passes can halve what the points need one by one
+    least = forward.pass_seconds(ceilings) * examples * len(sweep) / 2
+    _row(bench, f"layer sweep of {name}, {len(sweep)} points, float32", taken, least)
+    bench.write()
+    _profile(bench, race, layout, precision)
+
+
+def _row(bench: Benchmark, work: str, seconds: float, floor: float) -> None:
+    bench.row(**{"work": work, "seconds": seconds, "floor": floor, "times the floor": seconds / floor})
+
+
+def _profile(bench: Benchmark, race: Race, layout: Layout, precision: str) -> None:
+    training = seated(race.net(), race.data.to(bench.device), race.recipe, layout, precision)
+    training.advance()
+    kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (bench.device.type == "cuda")
+    with full_precision(), profile(activities=kinds) as seen:
+        for _ in range(3):
+            training.advance()
+        bench.wait()
+    of = "self_device_time_total" if bench.device.type == "cuda" else "self_cpu_time_total"
+    events = sorted(seen.key_averages(), key=lambda event: -getattr(event, of))
+    total = sum(getattr(event, of) for event in events)
+    print(f"\nA training step of {race.name} is spent on:")
+    for event in events[:TOP]:
+        print(f"  {getattr(event, of) / total:>6.1%}  {event.key[:80]}")
+
+
+if __name__ == "__main__":
+    main()
