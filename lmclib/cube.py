@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,10 @@ from lmclib.stack import SMALL, Stack
 Batches = tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]]
 LOSSES = {"cross_entropy": F.cross_entropy, "squared": F.mse_loss}
 WIDTH = 4  # points evaluated side by side where images are small
+# where points share passes: at most so many images of all points go through a step together, but so many of each at least
+ROWS = {"small": (2**15, 32), "large": (2**9, 8)}
+GPU_ROWS = 64  # times as many on a GPU
+KEPT = 4  # interpolated weights are kept while points are walked, where there are no more coefficients than these
 SHARED = 0.7  # of all layers of all points, the part left to compute below which sharing beats side by side
 # examples at a time, to begin with: on a CPU, on a GPU; half as many where they do not fit into memory
 BATCH = 250, 2000
@@ -101,8 +106,10 @@ class LayerCube:
         self._derived = Fitting("derivatives of the cube", at_most)
         self.model = copy.deepcopy(model).to(self.device, self.dtype)
         self._layers = find_layers(self.model, x)
-        seats = WIDTH if x.dim() == 4 and x[0, 0].numel() <= SMALL else 1
-        self._stack = Stack(self.model, seats, x).eval()
+        self._small = x.dim() != 4 or x[0, 0].numel() <= SMALL
+        self._stack = Stack(self.model, WIDTH if x.dim() == 4 and self._small else 1, x).eval()
+        if self._stack.width == 1:
+            self._stack.to(memory_format=torch.channels_last)
         self._prefixes = self._function = None
         self.passes = 0
 
@@ -359,7 +366,7 @@ class LayerCube:
         """Whether points have enough in common to be walked together rather than side by side."""
         n, n_layers = points.shape
         steps = sum(len(points[:, : i + 1].unique(dim=0)) for i in range(n_layers))
-        if n == 1 or steps > n * n_layers * (1 if self._stack.width == 1 else SHARED):
+        if n == 1 or steps >= n * n_layers * (1 if self._stack.width == 1 else SHARED):
             return False
         if self._prefixes is None:
             try:
@@ -369,20 +376,25 @@ class LayerCube:
         return bool(self._prefixes)
 
     def _evaluate_shared(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and error at any number of points that share the passes up to where they part."""
+        """Loss and error at any number of points that share what they have in common."""
+        few = len(points.unique()) <= KEPT
+        weights = cache(self._mixed) if few else self._mixed
+        rows, least = ROWS["small" if self._small else "large"]
+        size = max(least, rows * (1 if self.device.type == "cpu" else GPU_ROWS) // len(points))
 
         def work(x: Tensor, y: Tensor) -> tuple[Tensor, int]:
             if x.dim() == 4:  # convolutions are faster in channels-last
                 x = x.contiguous(memory_format=torch.channels_last)
             sums = torch.zeros(2, len(points), dtype=torch.float64, device=self.device)
-            for group, out in self._prefixes.outputs(x, points, self._mixed):
-                sums[:, group] = self._sums(out, y)[:, None]
+            for xs, ys in zip(x.split(size), y.split(size), strict=True):
+                for group, out in self._prefixes.outputs(xs, points, weights):
+                    sums[:, group] += self._sums(out, ys)[:, None]
             return sums, len(y)
 
         return self._mean(work)
 
     def _outputs(self, x: Tensor) -> Tensor:
-        if x.dim() == 4 and self._stack.width > 1:  # small grouped convolutions are faster in channels-last on a CPU
+        if x.dim() == 4:  # convolutions, small grouped ones too, are faster in channels-last
             wide = x.repeat(1, self._stack.width, 1, 1).contiguous(memory_format=torch.channels_last)
             return self._stack.net(wide).unflatten(1, (self._stack.width, -1))
         return self._stack(x[:, None].expand(-1, self._stack.width, *x.shape[1:]))
