@@ -1,6 +1,7 @@
 """A chapter's parameters: the profile's values, overridden by the reader's, checked before any compute."""
 
 import ast
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -90,6 +91,7 @@ def parameters(namespace: Mapping[str, Any], profiles: Mapping[str, Mapping[str,
         >>> parameters({"profile": "digits", "seed": None, "lr": "0.2"}, {"digits": {"seed": 0, "lr": 0.1}}).lr
         0.2
     """
+    _start_from_the_root()
     profile = namespace.get("profile", "digits")
     if profile not in profiles:
         raise LmcError(f"profile={profile!r}: must be one of {', '.join(map(repr, profiles))}")
@@ -105,6 +107,12 @@ def parameters(namespace: Mapping[str, Any], profiles: Mapping[str, Mapping[str,
         {name: values[name] for name in allowed},
         set(given) - ({"store"} if given.get("store") == "data/runs" else set()),
     )
+
+
+def _start_from_the_root() -> None:
+    """JupyterLab starts a chapter in its own folder; its paths are meant from the repository's root, as when the book is built."""
+    if Path.cwd().name == "book" and Path("../_toc.yml").exists():
+        os.chdir("..")
 
 
 def _is_parameter(name: str, namespace: Mapping[str, Any]) -> bool:

@@ -130,3 +130,45 @@ def test_a_vector_of_the_wrong_length_is_named():
     cube = lmc.LayerCube(model, state, state, (torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.long)))
     with pytest.raises(LmcError, match=r"a: has shape \(3,\)"):
         cube(torch.zeros(3))
+
+
+class Shapely(nn.Module):
+    """Sizes as values, parameters that are no module's, a transpose, a branch, and a convolution whose norm is folded."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.shift = nn.Parameter(torch.zeros(2, 4, 1))  # as long as a batch of two, and none
+        self.mix, self.fc = nn.Linear(16, 16), nn.Linear(64, 3)
+
+    def forward(self, x):
+        out = torch.relu(self.norm(self.conv(x)))
+        out = out.flatten(2) + self.shift[0] * self.shift[1]
+        out = out + self.mix(out).transpose(1, 2).reshape(x.size(0), 4, -1)
+        return self.fc(out.view(out.shape[0], -1))
+
+
+class AcrossTheBatch(nn.Module):
+    """An output that depends on its neighbours in the batch: points must not go through it together."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.two(torch.softmax(self.one(x.flatten(1)), 0))
+
+
+@pytest.mark.parametrize(("network", "pixels"), [(Shapely, 4), (AcrossTheBatch, 2)])
+def test_networks_that_mind_their_batch_equal_the_plain_loop(network, pixels):
+    torch.manual_seed(0)
+    net = network()
+    t1, t2 = random_states(net)
+    x, y = torch.randn(5, 1, pixels, pixels).double(), torch.randint(3, (5,))
+    cube = lmc.LayerCube(net, t1, t2, (x, y))
+    n = len(cube.layers)
+    points = torch.cat([torch.eye(n) / 2, 1 - torch.eye(n) / 2, torch.tril(torch.ones(n, n)) / 2]).double()
+    alone = network().double().eval()
+    for point, loss in zip(points, cube(points).loss, strict=True):
+        alone.load_state_dict(cube.state(point))
+        torch.testing.assert_close(F.cross_entropy(alone(x), y).detach(), loss)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -63,3 +64,10 @@ def test_papermill_stops_before_any_compute(tmp_path):
     assert done.returncode != 0
     assert "fork_epoch=3: unknown parameter" in done.stderr.strip().splitlines()[-1]
     assert not store.exists()
+
+
+def test_a_chapter_started_in_its_own_folder_works_from_the_root(monkeypatch):
+    """As in JupyterLab: else it would look for runs and results in places of its own."""
+    monkeypatch.chdir(ROOT / "book")
+    lmc.parameters({"profile": "smoke"}, lmc.FORKING)
+    assert Path.cwd() == ROOT
