@@ -151,7 +151,7 @@ class Store:
         if looking() is not None and name in UNSEEN:
             return UNSEEN[name]
         card = load_data(name).card
-        if looking() is None and not name.startswith("folder:"):  # a folder can change
+        if looking() is None and name in UNSEEN:  # so that its tables are found later without a download
             write_text(self.root / CARDS, json.dumps({**known, name: card.model_dump()}, indent=1))
         return card
 
