@@ -13,7 +13,8 @@ from conftest import ROOT
 from torch import nn
 
 import lmclib as lmc
-from lmclib import measuring, paper
+from lmclib import ledger, measuring, paper, profiles
+from lmclib import store as stores
 from lmclib.charts.tabs import Tabs
 from lmclib.cost import Forward, Rates, forward_cost
 from lmclib.errors import LmcError
@@ -172,14 +173,14 @@ def test_the_price_of_a_forward_pass():
 def shelf(tmp_path, monkeypatch):
     """An empty shelf, and a profile `paper` of a few seconds."""
     folder = tmp_path / "shelf"
-    for module in (paper, sys.modules["lmclib.store"], sys.modules["lmclib.ledger"]):
+    for module in (paper, stores, ledger):
         monkeypatch.setattr(module, "SHELF", folder)
     monkeypatch.setattr(Store.__init__, "__defaults__", ("data/runs", folder))
     for function in (paper.pack, paper.pack_all, paper._summary):
         defaults = tuple(folder if str(value) == "data/results" else value for value in function.__defaults__)
         monkeypatch.setattr(function, "__defaults__", defaults)
     monkeypatch.setitem(lmc.FORKING, "paper", {**lmc.FORKING["smoke"], "model": "mlp-4"})
-    monkeypatch.setitem(sys.modules["lmclib.profiles"].BATCH_SIZE, "paper", 32)
+    monkeypatch.setitem(profiles.BATCH_SIZE, "paper", 32)
     return folder
 
 
