@@ -108,9 +108,14 @@ def test_a_group_is_the_sum_over_its_block_of_the_matrix():
 def test_costs_are_counted_in_forward_passes():
     cube = smooth_cube(1.0)
     assert lmc.predict_curve(cube, (0.5,)).attrs["cost"] > 1
-    costs = lmc.cost_table(cube, methods=("logit-cubic", "taylor4"), repeats=3).set_index("method").cost
-    assert costs["logit-cubic"] < costs["taylor4"]
-    assert costs["actual"] > 0
+    assert (lmc.cost_table(cube, methods=("logit-cubic", "taylor4"), repeats=1).cost > 0).all()
+    # seconds are for benchmarks; what they are paid for is counted: one derivative at both ends, four at both
+    passes = {}
+    for method in ("logit-cubic", "taylor4"):
+        before = cube.passes
+        lmc.predict_curve(cube, (0.5,), method)
+        passes[method] = cube.passes - before
+    assert passes == {"logit-cubic": 2 * 2, "taylor4": 2 * 2**4}
 
 
 @pytest.mark.parametrize(
