@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lmclib.errors import LmcError
 
-BOOK = Path("book")
+BOOK = Path(__file__).parents[1] / "book"  # beside the package: notebooks run in folders of their own
 TAG = "measure"  # of the cells that train and measure, in a notebook
 
 
