@@ -88,7 +88,7 @@ def double_backward(problem: Problem, shared: bool) -> torch.Tensor:
 def main() -> None:
     """Print the table."""
     columns = {"model": 12, "layers": 7, "way": 38, "seconds": 8, "against curvlinops": 19, "against PyHessian's": 20}
-    bench = Benchmark("energies", "energy matrices, float32", columns | {"differs by": 11})
+    bench = Benchmark("energies", "energy matrices, float32", columns | {"memory GB": 10, "differs by": 11})
     for name in ("resnet20",) if bench.device.type == "cuda" else ("resnet20-w8", "resnet20"):
         problem = Problem(name, bench)
         problem.cube.gradient(0)  # a warm-up
@@ -99,19 +99,20 @@ def main() -> None:
             "the cube's Hessian": partial(problem.cube.hessian, 0),
         }
         with full_precision():
-            found = {way: bench.result(run) for way, run in ways.items()}
-        seconds, matrices = ({way: both[i] for way, both in found.items()} for i in (0, 1))
-        reference = matrices["curvlinops"].cpu()
-        for way, taken in seconds.items():
+            found = bench.race({way: partial(bench.once, run) for way, run in ways.items()})
+        curv, pyhessian = found["curvlinops"], found["double backward (PyHessian's way)"]
+        reference = curv.result.cpu()
+        for way, (seconds, memory, matrix) in found.items():
             bench.row(
                 **{
                     "model": name,
                     "layers": len(problem.cube.layers),
                     "way": way,
-                    "seconds": taken,
-                    "against curvlinops": seconds["curvlinops"] / taken,
-                    "against PyHessian's": seconds["double backward (PyHessian's way)"] / taken,
-                    "differs by": float((matrices[way].cpu() - reference).abs().max() / reference.abs().max()),
+                    "seconds": seconds,
+                    "against curvlinops": curv.seconds / seconds,
+                    "against PyHessian's": pyhessian.seconds / seconds,
+                    "memory GB": memory,
+                    "differs by": float((matrix.cpu() - reference).abs().max() / reference.abs().max()),
                 }
             )
     bench.write()

@@ -1,8 +1,10 @@
 """How far from the least possible: counted operations and bytes, over ceilings measured here, against what the library takes.
 
-The ceilings are a large copy and large matrix products on this device. A floor is the larger of two times: all operations at the rate of the products,
+The ceilings are a large copy and large matrix products or convolutions on this device. A floor is the larger of two times: all operations at the rate of the products,
 and all bytes at the rate of the copy (`lmclib.cost` says what is counted). Below the table: what one training step is spent on, by a profile.
 """
+
+from dataclasses import replace
 
 import torch
 from harness import Benchmark
@@ -25,22 +27,22 @@ def main() -> None:
     bench = Benchmark("floors", "distance from the floors", columns)
     gpu, size = bench.device.type == "cuda", 2**20 if bench.quick else 2**28
     with full_precision():
-        n = 256 if bench.quick else 4096 if gpu else 2048
-        ceilings = Rates(
-            str(bench.device),
-            bf16=product_rate(bench.device, torch.bfloat16, bench.seconds, n),
-            float32=product_rate(bench.device, torch.float32, bench.seconds, n),
-            bandwidth=copy_rate(bench.device, bench.seconds, size),
-        )
-    said = {"products in bf16": ceilings.bf16, "products in float32": ceilings.float32, "copies": ceilings.bandwidth}
-    for what, rate in said.items():
-        bench.row(work=f"ceiling: {what}, {'B' if what == 'copies' else 'op'}/s", seconds=rate)
+        n = 256 if bench.quick else 4096
+        rate = {
+            dtype: product_rate(bench.device, dtype, bench.seconds, n)
+            for dtype in ([torch.bfloat16] if gpu else []) + [torch.float32]
+        }
+        bandwidth = copy_rate(bench.device, bench.seconds, size)
+    for dtype, per_second in rate.items():
+        bench.row(work=f"ceiling: products in {str(dtype).removeprefix('torch.')}, op/s", seconds=per_second)
+    bench.row(work="ceiling: copies, B/s", seconds=bandwidth)
+    ceilings = Rates(str(bench.device), rate.get(torch.bfloat16, rate[torch.float32]), rate[torch.float32], bandwidth)
     data, name = (random_images(), "resnet20") if gpu else (load_data("digits"), "resnet20-w8")
     recipe, layout = Recipe(batch_size=128 if gpu else 32), Layout.on(bench.device, data.shape)
     race = Race(bench, data, name, recipe, steps=20)
     precision = "bf16" if gpu else "float32"
-    # on a CPU the step is computed in float32
-    rates = ceilings if gpu else Rates("", ceilings.float32, ceilings.float32, ceilings.bandwidth / 2)
+    # on a CPU a step is in float32: numbers of twice as many bytes
+    rates = ceilings if gpu else replace(ceilings, bandwidth=bandwidth / 2)
     forward = forward_cost(build_model(name, data.shape, 10), data.shape)
     examples = len(data.train)
     per_step = race.ours(layout, precision) / (8 * recipe.batch_size)

@@ -3,20 +3,30 @@
 import argparse
 import gc
 import json
+import math
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from lmclib.errors import LmcError
 from lmclib.provenance import provenance
 
-REPEATS, LONG = 3, 8.0
+ROUNDS = 3
 RESULTS = Path(__file__).parent / "results"
 warnings.filterwarnings("ignore", category=FutureWarning)  # packages that call what PyTorch will drop
+
+
+class Timed(NamedTuple):
+    """Seconds of a run, how much memory (GB) it wanted beyond what the process held before, and what it returned."""
+
+    seconds: float
+    memory: float = math.nan
+    result: object = None
 
 
 class Benchmark:
@@ -39,6 +49,7 @@ class Benchmark:
         if self.device.type == "cuda" and not torch.cuda.is_available():
             raise SystemExit(str(LmcError("device='cuda': no CUDA GPU here; leave DEVICE out to measure the CPU")))
         self.name, self.columns, self.rows = name, columns, []
+        self.rounds = 1 if self.quick else ROUNDS
         where = (
             torch.cuda.get_device_name() if self.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
         )
@@ -65,29 +76,48 @@ class Benchmark:
             json.dumps({**made, "threads": torch.get_num_threads()}, indent=1) + "\n"
         )
 
-    def seconds(self, work: Callable[[], object], warm_up: bool = True) -> float:
-        """The median seconds of `REPEATS` runs of `work`, or of one that takes longer than `LONG`, after one that does not count."""
-        times: list[float] = []
-        if warm_up:
-            work()
-        while len(times) < (1 if self.quick or (times and times[0] > LONG) else REPEATS):
-            gc.collect()
-            self.wait()
-            start = time.perf_counter()
-            work()
-            self.wait()
-            times.append(time.perf_counter() - start)
-        return statistics.median(times)
+    def once(self, work: Callable[[], object]) -> Timed:
+        """One run of `work`."""
+        gc.collect()
+        self.wait()
+        before = self._memory(reset=True)
+        start = time.perf_counter()
+        result = work()
+        self.wait()
+        return Timed(time.perf_counter() - start, self._memory() - before, result)
 
-    def result(self, work: Callable[[], object]) -> tuple[float, object]:
-        """The seconds of `work`, and what it returned."""
-        kept = []
-        return self.seconds(lambda: kept.append(work()), warm_up=False), kept[-1]
+    def seconds(self, work: Callable[[], object]) -> float:
+        """The median seconds of `ROUNDS` runs of `work`, after one that does not count."""
+        work()
+        return statistics.median(self.once(work).seconds for _ in range(self.rounds))
+
+    def race(self, ways: Mapping[str, Callable[[], Timed]]) -> dict[str, Timed]:
+        """The median seconds of each way, its most memory and its last result; they take turns, as machines get slower and faster."""
+        turns = [{way: run() for way, run in ways.items()} for _ in range(self.rounds)]
+        found = {way: [turn[way] for turn in turns] for way in ways}
+        return {
+            way: Timed(statistics.median(t.seconds for t in all_), max(t.memory for t in all_), all_[-1].result)
+            for way, all_ in found.items()
+        }
 
     def wait(self) -> None:
         """Wait until the device has done all that it was asked for."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+
+    def _memory(self, reset: bool = False) -> float:
+        """The most memory in use since the last reset, GB; NaN where the system does not say."""
+        if self.device.type == "cuda":
+            if reset:
+                torch.cuda.reset_peak_memory_stats()
+            return torch.cuda.max_memory_allocated() / 1e9
+        process = Path("/proc/self")
+        if not process.exists():
+            return math.nan
+        if reset:
+            (process / "clear_refs").write_text("5")  # the kernel's way to forget a process's peak
+        peak = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmHWM"))
+        return int(peak.split()[1]) / 1e6
 
 
 def _shown(value: object) -> str:

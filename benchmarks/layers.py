@@ -7,7 +7,6 @@ pixels are random numbers: what they show does not change how long a pass takes.
 """
 
 import copy
-import resource
 from functools import partial
 
 import torch
@@ -81,13 +80,6 @@ class Sweep:
         return torch.tensor(losses, dtype=torch.float64)
 
 
-def memory(device: torch.device) -> float:
-    """The most memory that this process ever had, GB."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-
-
 def cases(bench: Benchmark):
     """Networks and images."""
     g, n = torch.Generator().manual_seed(0), 8 if bench.quick else IMAGES[bench.device.type]
@@ -114,10 +106,10 @@ def main() -> None:
                 "the cube": lambda sweep=sweep, at=at: sweep.cube(at).loss,
             }
             with full_precision():
-                found = {way: bench.result(run) for way, run in ways.items()}
-            seconds, losses = ({way: both[i] for way, both in found.items()} for i in (0, 1))
-            for way, taken in seconds.items():
-                off = ((losses[way] - losses["tight loop"]) / losses["tight loop"]).abs().max()
+                found = bench.race({way: partial(bench.once, run) for way, run in ways.items()})
+            tight, released = found["tight loop"], found["released procedure"]
+            for way, (seconds, memory, losses) in found.items():
+                off = ((losses - tight.result) / tight.result).abs().max()
                 bench.row(
                     **{
                         "model": name,
@@ -125,10 +117,10 @@ def main() -> None:
                         "points": what,
                         "n": len(at),
                         "way": way,
-                        "seconds": taken,
-                        "against tight loop": seconds["tight loop"] / taken,
-                        "against released": seconds["released procedure"] / taken,
-                        "memory GB": memory(bench.device),
+                        "seconds": seconds,
+                        "against tight loop": tight.seconds / seconds,
+                        "against released": released.seconds / seconds,
+                        "memory GB": memory,
                         "loss off by": float(off),
                     }
                 )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 # how often a convolution's or product's output passes through memory where everything else is fused into a neighbour.
@@ -86,6 +87,16 @@ def copy_rate(device: torch.device, seconds: Callable[[Callable[[], object]], fl
 def product_rate(
     device: torch.device, dtype: torch.dtype, seconds: Callable[[Callable[[], object]], float], n: int = 4096
 ) -> float:
-    """The operations per second of a large matrix product on a device, with `seconds` timing a piece of work."""
+    """The operations per second of a large matrix product or of a large convolution, whichever has more on a device.
+
+    Args:
+        device: where.
+        dtype: of all numbers.
+        seconds: times a piece of work.
+        n: rows and columns of the matrices; the convolution takes n / 8 images of 16×16 pixels and 256 channels.
+    """
     one, two = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-    return 2 * n**3 / seconds(lambda: one @ two)
+    images = torch.randn(n // 8, 256, 16, 16, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
+    kernel = torch.randn(256, 256, 3, 3, device=device).to(dtype)
+    matrices = 2 * n**3 / seconds(lambda: one @ two)
+    return max(matrices, 2 * images.numel() * 256 * 9 / seconds(lambda: F.conv2d(images, kernel, padding=1)))
