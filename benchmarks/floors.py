@@ -23,7 +23,7 @@ TOP = 6  # operations in the profile
 
 def main() -> None:
     """Print the table and the profile."""
-    columns = {"work": 46, "seconds": 9, "floor": 9, "times the floor": 16}
+    columns = {"work": 48, "per second": 11, "seconds": 9, "floor": 9, "times the floor": 16}
     bench = Benchmark("floors", "distance from the floors", columns)
     gpu, size = bench.device.type == "cuda", 2**20 if bench.quick else 2**28
     with full_precision():
@@ -34,8 +34,8 @@ def main() -> None:
         }
         bandwidth = copy_rate(bench.device, bench.seconds, size)
     for dtype, per_second in rate.items():
-        bench.row(work=f"ceiling: products in {str(dtype).removeprefix('torch.')}, op/s", seconds=per_second)
-    bench.row(work="ceiling: copies, B/s", seconds=bandwidth)
+        bench.row(**{"work": f"ceiling: {str(dtype).removeprefix('torch.')}, operations", "per second": per_second})
+    bench.row(**{"work": "ceiling: copies, bytes", "per second": bandwidth})
     ceilings = Rates(str(bench.device), rate.get(torch.bfloat16, rate[torch.float32]), rate[torch.float32], bandwidth)
     data, name = (random_images(), "resnet20") if gpu else (load_data("digits"), "resnet20-w8")
     recipe, layout = Recipe(batch_size=128 if gpu else 32), Layout.on(bench.device, data.shape)
