@@ -1,7 +1,7 @@
 """How far from the least possible: counted operations and bytes, over ceilings measured here, against what the library takes.
 
 The ceilings are a large copy and large matrix products or convolutions on this device. A floor is the larger of two times: all operations at the rate of the products,
-and all bytes at the rate of the copy (`lmclib.cost` says what is counted). Below the table: what one training step is spent on, by a profile.
+and all bytes at the rate of the copy (`lmclib.cost` says what is counted). The last rows are what one training step is spent on, by a profile.
 """
 
 from dataclasses import replace
@@ -23,7 +23,7 @@ TOP = 6  # operations in the profile
 
 def main() -> None:
     """Print the table and the profile."""
-    columns = {"work": 48, "per second": 11, "seconds": 9, "floor": 9, "times the floor": 16}
+    columns = {"work": 48, "per second": 11, "seconds": 9, "floor": 9, "times the floor": 16, "share": 7}
     bench = Benchmark("floors", "distance from the floors", columns)
     gpu, size = bench.device.type == "cuda", 2**20 if bench.quick else 2**28
     with full_precision():
@@ -61,8 +61,12 @@ def main() -> None:
     # sharing passes can halve what the points need one by one
     least = forward.pass_seconds(ceilings) * examples * len(sweep) / 2
     _row(bench, f"layer sweep of {name}, {len(sweep)} points, float32", taken, least)
-    bench.write()
+    taken = bench.seconds(lambda: cube.hessian(0))
+    # a gradient is three passes, a row of the matrix four; rows need only what lies behind their layer, half on average
+    least = forward.pass_seconds(ceilings) * examples * (3 + 4 * len(cube.layers) / 2)
+    _row(bench, f"energy matrix of {name}, {len(cube.layers)} layers, float32", taken, least)
     _profile(bench, race, layout, precision)
+    bench.write()
 
 
 def _row(bench: Benchmark, work: str, seconds: float, floor: float) -> None:
@@ -80,9 +84,8 @@ def _profile(bench: Benchmark, race: Race, layout: Layout, precision: str) -> No
     of = "self_device_time_total" if bench.device.type == "cuda" else "self_cpu_time_total"
     events = sorted(seen.key_averages(), key=lambda event: -getattr(event, of))
     total = sum(getattr(event, of) for event in events)
-    print(f"\nA training step of {race.name} is spent on:")
     for event in events[:TOP]:
-        print(f"  {getattr(event, of) / total:>6.1%}  {event.key[:80]}")
+        bench.row(work=f"a training step: {event.key[:60]}", share=getattr(event, of) / total)
 
 
 if __name__ == "__main__":

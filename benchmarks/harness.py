@@ -75,6 +75,7 @@ class Benchmark:
         (folder / "environment.json").write_text(
             json.dumps({**made, "threads": torch.get_num_threads()}, indent=1) + "\n"
         )
+        (folder / "README.md").write_text(page(folder))
 
     def once(self, work: Callable[[], object]) -> Timed:
         """One run of `work`."""
@@ -118,6 +119,21 @@ class Benchmark:
             (process / "clear_refs").write_text("5")  # the kernel's way to forget a process's peak
         peak = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmHWM"))
         return int(peak.split()[1]) / 1e6
+
+
+def page(folder: Path) -> str:
+    """All results in a folder as Markdown tables, for people."""
+    parts = ["# Results of `make bench`", "Written by the benchmarks; ratios are between ways of one run."]
+    for path in sorted(folder.glob("*.json")):
+        found = json.loads(path.read_text())
+        if "rows" not in found:  # the environment
+            continue
+        columns = list(dict.fromkeys(column for row in found["rows"] for column in row))
+        lines = [columns, ["---"] * len(columns)]
+        lines += [[_shown(row.get(column, "")) for column in columns] for row in found["rows"]]
+        parts += [f"## {path.stem}", f"{found['date']}, commit {found['commit']}; see `environment.json`."]
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join(parts) + "\n"
 
 
 def _shown(value: object) -> str:

@@ -1,6 +1,7 @@
 """A step recorded once and replayed: a CUDA graph on a GPU; on a CPU a stand-in that goes through the same motions."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -60,14 +61,15 @@ class Recorded:
         return lambda: result.copy_(self.function(*self.buffers)), result
 
     def _record(self) -> tuple[Callable[[], None], Tensor]:
-        beside = torch.cuda.Stream()
-        beside.wait_stream(torch.cuda.current_stream())
+        beside, now = _stream(0), torch.cuda.current_stream()
+        beside.wait_stream(now)
         with torch.cuda.stream(beside):
             for _ in range(WARM_UPS):
                 self.function(*self.buffers)
-        torch.cuda.current_stream().wait_stream(beside)
+        now.wait_stream(beside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # a thread that writes checkpoints may use the device meanwhile
+        with torch.cuda.graph(graph, stream=beside, capture_error_mode="thread_local"):
             result = self.function(*self.buffers)
         return graph.replay, result
 
@@ -80,7 +82,7 @@ def side_by_side(works: Sequence[Callable[[], Tensor]], device: torch.device) ->
     if device.type != "cuda" or len(works) == 1:
         return [work() for work in works]
     now, results = torch.cuda.current_stream(), []
-    streams = [torch.cuda.Stream() for _ in works]
+    streams = [_stream(number) for number in range(1, len(works) + 1)]
     for work, stream in zip(works, streams, strict=True):
         stream.wait_stream(now)
         with torch.cuda.stream(stream):
@@ -88,3 +90,9 @@ def side_by_side(works: Sequence[Callable[[], Tensor]], device: torch.device) ->
     for stream in streams:
         now.wait_stream(stream)
     return results
+
+
+@cache
+def _stream(number: int) -> torch.cuda.Stream:
+    """Streams are used again, as memory that was used on one is not free for others: 0 records, the rest run side by side."""
+    return torch.cuda.Stream()

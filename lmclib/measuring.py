@@ -46,20 +46,31 @@ def measure_for(chapter: str, minutes: float, given: Mapping[str, object]) -> bo
     loses at most its last epoch or measurement.
 
     Raises:
-        LmcError: as `measure`, or the chapter failed.
+        LmcError: as `measure`, or the chapter failed, or so few minutes that nothing at all was finished in them, as then no
+            number of slices would do.
     """
-    _source(chapter)
     if minutes <= 0:
         raise LmcError(f"minutes={minutes:g}: must be above 0")
+    namespace: dict[str, object] = {}
+    exec(compile(_source(chapter)[0], f"{chapter}: parameters", "exec"), namespace)
+    store = Path(str(given.get("store", namespace["store"])))
+    before = _results(store)
     options = [item for name, value in given.items() for item in ("-p", name, str(value))]
     command = [sys.executable, "-m", "lmclib", "measure", chapter, "--in-one-go", *options]
     try:
         done = subprocess.run(command, check=False, timeout=60 * minutes)
     except subprocess.TimeoutExpired:
+        if _results(store) == before:
+            raise LmcError(f"minutes={minutes:g}: nothing was finished in that time; give it more") from None
         return False
     if done.returncode:
         raise LmcError(f"{chapter}: stopped with an error, said above; what was computed before is kept")
     return True
+
+
+def _results(store: Path) -> set[Path]:
+    """Every checkpoint and table in a store; new content has a new name."""
+    return {path for suffix in ("safetensors", "parquet") for path in store.rglob(f"*.{suffix}")}
 
 
 def _source(chapter: str) -> list[str]:

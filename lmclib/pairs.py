@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import pandas as pd
 import torch
@@ -112,6 +113,7 @@ def over_pairs(
     norm_stats: str = "interpolate",
     progress: bool = True,
     examples: int | None = None,
+    each: Mapping[str, Sequence] | None = None,
     **options: object,
 ) -> pd.DataFrame:
     """A measurement of every pair's cube, in one table; what the store has is not measured again.
@@ -123,6 +125,7 @@ def over_pairs(
         norm_stats: `interpolate` or `recompute`.
         progress: whether to show a progress bar.
         examples: how many of the split's examples, evenly spaced; all by default.
+        each: one option and its values, which are measured and remembered one after the other: for what takes long together.
         **options: handed to `measure`; plain values only, as they are part of the table's address.
 
     Returns:
@@ -131,7 +134,10 @@ def over_pairs(
     """
     name, parts = measure.__name__, []
     what = f"{name.replace('_', ' ')} ({split}, {norm_stats})"
-    for pair in tqdm(list(pairs), desc=what, unit="pair", disable=not progress or looking() is not None):
+    given = [{**options, option: value} for option, values in each.items() for value in values] if each else [options]
+    jobs = list(product(pairs, given))
+    unit = "pair" if each is None else "measurement"
+    for pair, own in tqdm(jobs, desc=what, unit=unit, disable=not progress or looking() is not None):
         description = {
             "kind": name,
             "children": pair.addresses,
@@ -140,10 +146,10 @@ def over_pairs(
             "norm_stats": norm_stats,
             "examples": examples,
             "measures": MEASURES,
-            **options,
+            **own,
         }
         table = pair.families[0].store.table(
-            description, lambda pair=pair: _measured(measure, pair.cube(split, norm_stats, examples), options)
+            description, lambda pair=pair, own=own: _measured(measure, pair.cube(split, norm_stats, examples), own)
         )
         parts.append(table.assign(**pair.labels, split=split, norm_stats=norm_stats))
     return pd.concat(parts, ignore_index=True)

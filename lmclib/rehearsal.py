@@ -33,6 +33,7 @@ class Plan:
         networks: how many networks it would train.
         epochs: of every architecture and data set, epochs of training that are missing, over all networks.
         passes: of every architecture and data set, examples that measuring would evaluate, at one point each.
+        longest: the most of them in one measurement, which is remembered whole or not at all.
         forward: what one example costs.
         sizes: the training examples in an epoch.
     """
@@ -40,14 +41,21 @@ class Plan:
     networks: int = 0
     epochs: Counter = field(default_factory=Counter)
     passes: Counter = field(default_factory=Counter)
+    longest: Counter = field(default_factory=Counter)
     forward: dict[tuple[str, str], Forward] = field(default_factory=dict)
     sizes: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def minutes(self, rates: Rates = H100) -> tuple[float, float]:
         """Estimated minutes of training and of measuring on a GPU: `SLACK` times the least that its rates allow."""
         train = sum(self.forward[key].step_seconds(rates) * n * self.sizes[key] for key, n in self.epochs.items())
-        look = sum(self.forward[key].pass_seconds(rates) * n for key, n in self.passes.items())
-        return SLACK["training"] * train / 60, SLACK["measuring"] * look / 60
+        return SLACK["training"] * train / 60, sum(self._looking(rates, self.passes))
+
+    def longest_minutes(self, rates: Rates = H100) -> float:
+        """Estimated minutes of the longest single measurement on a GPU: a slice must have more."""
+        return max(self._looking(rates, self.longest), default=0.0)
+
+    def _looking(self, rates: Rates, passes: Counter) -> list[float]:
+        return [SLACK["measuring"] * self.forward[key].pass_seconds(rates) * n / 60 for key, n in passes.items()]
 
     def __str__(self) -> str:
         training, measuring = self.minutes()
@@ -55,7 +63,8 @@ class Plan:
         slack = f"{SLACK['training']} and {SLACK['measuring']} times the least that its data sheet allows"
         return (
             f"{self.networks} networks to train ({work or 'all trained'}), {sum(self.passes.values()) / 1e6:,.0f} million examples to evaluate: "
-            f"estimated {training:.0f} + {measuring:.0f} minutes of one {H100.name} ({slack})"
+            f"estimated {training:.0f} + {measuring:.0f} minutes of one {H100.name} ({slack}), "
+            f"{self.longest_minutes():.1f} of them for the longest measurement"
         )
 
 
@@ -137,7 +146,9 @@ class _Rehearsal(Looking):
         examples = min(description["examples"] or examples, examples)
         if description["norm_stats"] == "recompute":
             examples += card.n_train
-        self.plan.passes[family.spec.model, card.label] += passes * examples
+        key = family.spec.model, card.label
+        self.plan.passes[key] += passes * examples
+        self.plan.longest[key] = max(self.plan.longest[key], passes * examples)
 
 
 def _children(family: Family) -> list[tuple[int, int]]:

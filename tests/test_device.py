@@ -1,6 +1,8 @@
 """What a GPU needs, tested without one: nothing is left on the wrong device, recordings are replayed, full memory is survived."""
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +10,8 @@ from networks import random_states
 from torch import nn
 
 import lmclib as lmc
-from lmclib.capture import Recorded
+from lmclib import capture
+from lmclib.capture import Recorded, side_by_side
 from lmclib.data import load_data
 from lmclib.device import full_precision
 from lmclib.errors import LmcError
@@ -74,6 +77,67 @@ def test_a_recording_is_replayed_and_leaves_no_trace():
     assert second.item() == 2.25
     with pytest.raises(LmcError, match=r"takes torch.float32 \(3,\), not torch.float32 \(2,\)"):
         recorded(torch.ones(2))
+
+
+class Streams:
+    """Stands in for `torch.cuda`: writes down which stream waits for which, and what is done on each."""
+
+    def __init__(self, monkeypatch):
+        self.log, self.now, self.made = [], ["main"], 0
+        for name in ("Stream", "stream", "current_stream", "graph", "CUDAGraph"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        monkeypatch.setattr(torch.Tensor, "is_cuda", True, raising=False)
+        capture._stream.cache_clear()
+
+    def Stream(self):
+        self.made += 1
+        return self.handle(f"stream {self.made}")
+
+    def handle(self, name):
+        return SimpleNamespace(name=name, wait_stream=lambda other: self.log.append((name, "waits for", other.name)))
+
+    def current_stream(self):
+        return self.handle(self.now[-1])
+
+    def CUDAGraph(self):
+        return SimpleNamespace(replay=lambda: self.log.append((self.now[-1], "replays")))
+
+    @contextmanager
+    def stream(self, stream):
+        self.now.append(stream.name)
+        yield
+        self.now.pop()
+
+    @contextmanager
+    def graph(self, graph, stream, capture_error_mode):
+        self.log.append((stream.name, "records"))
+        with self.stream(stream):
+            yield
+        self.log.append((stream.name, "has recorded"))
+
+
+def test_streams_wait_for_each_other(monkeypatch):
+    """What is done beside the main stream starts after what came before on it, and ends before what comes after."""
+    cuda = Streams(monkeypatch)
+    total = torch.zeros(2)
+
+    def lane(k):
+        cuda.log.append((cuda.now[-1], f"lane {k}"))
+        return total[k].add_(1).clone()
+
+    def step(x):
+        return torch.stack(side_by_side([partial(lane, 0), partial(lane, 1)], torch.device("cuda")))
+
+    recorded = Recorded(step, [torch.ones(1)], [total])
+    assert total.tolist() == [0, 0]
+    beside, *lanes = (f"stream {k}" for k in (1, 2, 3))
+    once = [part for k, at in enumerate(lanes) for part in ((at, "waits for", beside), (at, f"lane {k}"))]
+    once += [(beside, "waits for", at) for at in lanes]
+    warm_up = [(beside, "waits for", "main"), *once * capture.WARM_UPS, ("main", "waits for", beside)]
+    assert cuda.log == [*warm_up, (beside, "records"), *once, (beside, "has recorded")]
+    recorded(torch.ones(1))
+    assert cuda.log[-1] == ("main", "replays")
+    capture._stream.cache_clear()
 
 
 def test_lanes_and_seats_train_the_same_networks():
