@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.sgd import sgd
 
 from lmclib.capture import Recorded, side_by_side
 from lmclib.data import Dataset
@@ -21,7 +22,7 @@ from lmclib.stack import SEATS, SMALL, Stack
 
 LANES = 8  # networks side by side on a GPU, each a branch of one recorded step
 
-NUMERICS = 2  # part of every run's address: raise it when a change alters the bits that training produces
+NUMERICS = 3  # part of every run's address: raise it when a change alters the bits that training produces
 
 
 class Recipe(BaseModel):
@@ -184,15 +185,31 @@ class Lane:
         # networks in a stack share no parameter, so the gradient of the sum is each network's own
         grads = list(torch.autograd.grad(losses.sum(), self.parameters))
         with torch.no_grad():
-            torch._foreach_add_(grads, self.parameters, alpha=recipe.weight_decay)
-            torch._foreach_mul_(self.momentum, recipe.momentum)
-            torch._foreach_add_(self.momentum, grads)
-            if self.stack.width == 1:  # a few kernels for all parameters together
-                torch._foreach_sub_(self.parameters, torch._foreach_mul(self.momentum, rates[0]))
-            else:
-                for parameter, velocity in zip(self.parameters, self.momentum, strict=True):
-                    parameter.view(len(rates), -1).sub_(rates[:, None] * velocity.view(len(rates), -1))
+            self._update(grads, rates, recipe)
         return losses.detach()
+
+    def _update(self, grads: list[Tensor], rates: Tensor, recipe: Recipe) -> None:
+        if self.stack.width == 1:  # one kernel, which wants gradients in memory as the parameters are
+            alike = zip(grads, self.parameters, strict=True)
+            grads = [g if g.stride() == p.stride() else torch.empty_like(p).copy_(g) for g, p in alike]
+            sgd(
+                self.parameters,
+                grads,
+                self.momentum,
+                fused=True,
+                lr=rates[0],
+                weight_decay=recipe.weight_decay,
+                momentum=recipe.momentum,
+                dampening=0,
+                nesterov=False,
+                maximize=False,
+            )
+            return
+        torch._foreach_add_(grads, self.parameters, alpha=recipe.weight_decay)
+        torch._foreach_mul_(self.momentum, recipe.momentum)
+        torch._foreach_add_(self.momentum, grads)
+        for parameter, velocity in zip(self.parameters, self.momentum, strict=True):  # a rate for every seat
+            parameter.view(len(rates), -1).sub_(rates[:, None] * velocity.view(len(rates), -1))
 
     def tensors(self) -> list[Tensor]:
         """All that a step changes in place."""

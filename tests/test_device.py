@@ -10,13 +10,13 @@ from networks import random_states
 from torch import nn
 
 import lmclib as lmc
-from lmclib import capture
+from lmclib import capture, training
 from lmclib.capture import Recorded, side_by_side
 from lmclib.data import load_data
 from lmclib.device import full_precision
 from lmclib.errors import LmcError
 from lmclib.models import build_model
-from lmclib.training import Layout, Recipe, Run, SeatedTraining, train
+from lmclib.training import Lane, Layout, Recipe, Run, SeatedTraining, train
 
 RECIPE = Recipe(epochs=2, batch_size=128, milestones=(1,))
 
@@ -29,6 +29,8 @@ def other_device(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "__float__", lambda t: 1.0)
     monkeypatch.setattr(torch.Tensor, "__bool__", lambda t: True)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    # the fused update knows no meta tensors
+    monkeypatch.setattr(training, "sgd", lambda p, g, m, lr, **_: torch._foreach_sub_(p, torch._foreach_mul(g, lr)))
     return torch.device("meta")
 
 
@@ -37,12 +39,12 @@ def test_a_step_leaves_nothing_on_another_device(other_device, model):
     data = load_data("digits").to(other_device)
     net = build_model(model, data.shape, 10)
     state = net.state_dict()
-    training = SeatedTraining(net, data, RECIPE, Layout(lanes=3, seats=1), "float32")
+    seated = SeatedTraining(net, data, RECIPE, Layout(lanes=3, seats=1), "float32")
     for k in range(2):
-        training.sit(k, Run(f"run {k}", (0, k), state, 0, 3, frozenset()))
-    inputs = training._inputs()
-    changed = [tensor for lane in training.lanes for tensor in lane.tensors()]
-    assert Recorded(training._step, inputs, changed)(*inputs).device == other_device
+        seated.sit(k, Run(f"run {k}", (0, k), state, 0, 3, frozenset()))
+    inputs = seated._inputs()
+    changed = [tensor for lane in seated.lanes for tensor in lane.tensors()]
+    assert Recorded(seated._step, inputs, changed)(*inputs).device == other_device
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 16)])
@@ -153,6 +155,18 @@ def test_lanes_and_seats_train_the_same_networks():
         for key, value in state.items():
             torch.testing.assert_close(value, ends[Layout(1, 4), name][key], rtol=1e-4, atol=1e-6)
     assert len(ends) == 18
+
+
+def test_an_update_does_not_mind_how_gradients_lie_in_memory():
+    lane = Lane(nn.Conv2d(4, 4, 3), 1, torch.zeros(2, 4, 5, 5))
+    weight, bias = (parameter.detach().clone() for parameter in lane.parameters)
+    slopes = torch.randn(4, 4, 3, 3), torch.randn(4)
+    lane.momentum[0].fill_(1)
+    grads = [slopes[0].contiguous(memory_format=torch.channels_last), slopes[1]]
+    with torch.no_grad():
+        lane._update(grads, torch.tensor([0.1]), Recipe(momentum=0.5, weight_decay=0.01))
+    torch.testing.assert_close(lane.parameters[0].detach(), weight - 0.1 * (0.5 + slopes[0] + 0.01 * weight))
+    torch.testing.assert_close(lane.parameters[1].detach(), bias - 0.1 * (slopes[1] + 0.01 * bias))
 
 
 @pytest.mark.parametrize("layout", [Layout(1, 4), Layout(2, 1)])
