@@ -49,12 +49,16 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _measure(arguments: argparse.Namespace) -> int:
+    from lmclib.device import default_device
     from lmclib.measuring import measure, measure_for
 
     given = {"profile": "paper", **dict(arguments.p)}
     if arguments.in_one_go:
         measure(arguments.chapter, given)
         return 0
+    if given["profile"] == "paper" and default_device().type == "cpu":
+        hint = "training takes far longer than planned; most CPUs are faster with `-p precision float32`"
+        print(f"There is no CUDA GPU here: {hint}", file=sys.stderr)
     if not measure_for(arguments.chapter, arguments.minutes, given):
         print(f"{arguments.minutes:g} minutes are up; what was computed is kept: run the same command again to go on")
         return UNFINISHED

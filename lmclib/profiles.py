@@ -1,7 +1,7 @@
 """The scales at which chapters run: `smoke` for tests, `digits` for a laptop, `paper` for a GPU."""
 
 from lmclib.families import ForkSpec
-from lmclib.settings import Settings
+from lmclib.settings import Settings, parameters
 from lmclib.training import RECIPES, Recipe
 
 SEEDS = 3  # replicates of every experiment: seed, seed + 1, …
@@ -19,6 +19,7 @@ FORKING = {
         "seed": 0,
         "lr": 0.1,
         "weight_decay": 1e-4,
+        "precision": "float32",
     },
     "digits": {
         "model": "resnet20-w8",
@@ -29,6 +30,7 @@ FORKING = {
         "seed": 0,
         "lr": 0.1,
         "weight_decay": 1e-4,
+        "precision": "float32",
     },
     "paper": {
         "model": "resnet20",
@@ -39,6 +41,7 @@ FORKING = {
         "seed": 0,
         "lr": 0.1,
         "weight_decay": 1e-4,
+        "precision": "bf16",
     },
 }
 
@@ -96,7 +99,7 @@ def fork_specs(settings: Settings) -> list[ForkSpec]:
             seed=seed,
             recipe=recipe,
             checkpoint_epochs=looks(settings.epochs),
-            precision="bf16" if settings.profile == "paper" else "float32",
+            precision=settings.precision,
         )
         for seed in range(settings.seed, settings.seed + SEEDS)
     ]
@@ -106,6 +109,12 @@ def layer_specs(settings: Settings) -> list[ForkSpec]:
     """As `fork_specs`; at paper scale with the batches and the schedule of Layer-wise Linear Mode Connectivity, figure 1."""
     own = {name: getattr(RECIPES["layer-wise"], name) for name in ("batch_size", "schedule", "warmup")}
     return varied(fork_specs(settings), **(own if settings.profile == "paper" else {}))
+
+
+def normed_specs(settings: Settings) -> list[ForkSpec]:
+    """The networks with batch norm of the chapter on forking, as in `FORKING`, on the data and from the seed of another chapter."""
+    own = {name: getattr(settings, name) for name in ("profile", "store", "data", "seed", "precision")}
+    return fork_specs(parameters(own, FORKING))
 
 
 def varied(specs: list[ForkSpec], fork_epochs: tuple[float, ...] | None = None, **changes: object) -> list[ForkSpec]:

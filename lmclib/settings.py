@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from lmclib.device import Precision
 from lmclib.errors import LmcError
 
 PROFILES = ("smoke", "digits", "paper")
@@ -42,6 +43,7 @@ class Values(BaseModel):
     seed: int = Field(0, ge=0)
     lr: float = Field(0, gt=0, allow_inf_nan=False)
     weight_decay: float = Field(0, ge=0, allow_inf_nan=False)
+    precision: Precision = "float32"
     examples: int = Field(0, ge=1)
     networks: int = Field(0, ge=1)
     stack: int = Field(0, ge=1)

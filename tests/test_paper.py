@@ -22,7 +22,7 @@ from lmclib.forking import fork_all
 from lmclib.measuring import measure, measure_for, measuring_chapters
 from lmclib.nursery import Nursery
 from lmclib.rehearsal import rehearse
-from lmclib.store import NotRun, Store, only_looking
+from lmclib.store import Looking, NotRun, Store, only_looking
 from lmclib.training import Recipe
 
 os.chdir(ROOT)
@@ -141,6 +141,14 @@ def test_every_chapter_can_be_rehearsed_at_paper_scale(chapter, tmp_path):
     assert looking > 1
     assert "minutes of one H100" in str(plan)
     assert 0 < plan.longest_minutes() < 8, "a slice is too short for it"
+
+
+@pytest.mark.parametrize("chapter", TRAINING)
+def test_given_data_and_precision_are_those_of_all_networks(chapter, tmp_path, monkeypatch):
+    met, meet = [], Looking.meet
+    monkeypatch.setattr(Looking, "meet", lambda self, family: (met.append(family.spec), meet(self, family)))
+    rehearse(chapter, {"profile": "smoke", "data": "cifar10", "precision": "bf16", "store": str(tmp_path)})
+    assert {(spec.data, spec.precision) for spec in met} == {("cifar10", "bf16")}
 
 
 def test_a_plan_counts_what_is_missing(tmp_path):

@@ -37,6 +37,7 @@ def test_none_is_the_profiles_own_value():
         ({"seed": "a"}, "seed='a': must be a valid integer"),
         ({"lr": 0}, "lr=0: must be greater than 0"),
         ({"model": ""}, "model='': "),
+        ({"precision": "half"}, "precision='half': must be 'float32' or 'bf16'"),
         ({"store": "pyproject.toml"}, "store='pyproject.toml': is a file; must be a folder"),
     ],
 )

@@ -54,7 +54,7 @@ class ForkingExplorer(LiveBox):
             "epochs": self.epochs.value,
             "seed": self.seed.value,
         }
-        names = ("model", "data", "fork_epochs", "epochs", "siblings", "seed", "lr", "weight_decay")
+        names = ("model", "data", "fork_epochs", "epochs", "siblings", "seed", "lr", "weight_decay", "precision")
         own = {name: getattr(self.settings, name) for name in names}
         settings = parameters(chosen, {self.settings.profile: own})
         families = fork_all(fork_specs(settings)[:1], self.settings.store, progress=self._progress)
