@@ -145,7 +145,7 @@ class Nursery:
             if not self._wanted(step) <= self.store.states(family.child_address(step, sibling))
         }
         self.missing_steps = sum(self.steps_of(*part) for part in self.missing)
-        self.saved_at: dict[str, float] = {}
+        self.began, self.saved_at = time.monotonic(), {}
 
     def steps_of(self, fork_step: int, sibling: int) -> int:
         """The steps of a child from its fork to its end."""
@@ -235,7 +235,7 @@ class Nursery:
     def on_epoch(self, run: Run, read: Callable) -> None:
         """Write down where a run is, from where it goes on after a kill; not more often than every few seconds."""
         at, now = self._address(run), time.monotonic()
-        if now - self.saved_at.setdefault(at, now) >= RESUME_SECONDS:
+        if now - self.saved_at.get(at, self.began) >= RESUME_SECONDS:
             self.writer.save(at, "resume", {**joined_state(*read()), "step": torch.tensor(run.step)})
             self.saved_at[at] = now
 

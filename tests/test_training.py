@@ -77,7 +77,7 @@ def test_a_stored_family_is_not_trained_again(tmp_path, monkeypatch):
 
 
 def test_resume_after_a_kill_gives_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr(nursery, "RESUME_SECONDS", 0)
+    monkeypatch.setattr(nursery, "RESUME_SECONDS", 1e-9)
     whole = lmc.fork(SPEC, tmp_path / "whole", progress=False)
 
     class Killed(Exception):
@@ -96,7 +96,7 @@ def test_resume_after_a_kill_gives_the_same_bits(tmp_path, monkeypatch):
 
 
 def test_a_killed_run_that_looked_elsewhere_is_not_gone_on_with(tmp_path, monkeypatch):
-    monkeypatch.setattr(nursery, "RESUME_SECONDS", 0)
+    monkeypatch.setattr(nursery, "RESUME_SECONDS", 1e-9)
     recipe = Recipe(epochs=4, batch_size=128, milestones=(2,))
     few = lmc.ForkSpec(model="mlp-8", fork_epochs=(0,), siblings=1, recipe=recipe, checkpoint_epochs=(4,))
     every = few.model_copy(update={"checkpoint_epochs": (1, 2, 3, 4)})
@@ -117,7 +117,7 @@ def test_a_killed_run_that_looked_elsewhere_is_not_gone_on_with(tmp_path, monkey
 
 
 def test_a_killed_parent_goes_on_from_its_last_epoch(tmp_path, monkeypatch):
-    monkeypatch.setattr(nursery, "RESUME_SECONDS", 0)
+    monkeypatch.setattr(nursery, "RESUME_SECONDS", 1e-9)
     spec = SPEC.model_copy(update={"fork_epochs": (1.5,)})
     whole = lmc.fork(spec, tmp_path / "whole", progress=False)
     steps = []
