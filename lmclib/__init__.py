@@ -44,7 +44,7 @@ _ROOMS = {
     "comparison": ("agreement", "agreements"),
     "geometry": ("distance", "layer_distances", "sibling_angle", "sibling_geometry", "solution_plane_cosine"),
     "settings": ("parameters",),
-    "profiles": ("DEEP_LINEAR", "FORKING", "LAYERS", "fork_specs", "layer_specs", "normed_specs", "varied"),
+    "profiles": ("DEEP_LINEAR", "FORKING", "LAYERS", "LOWER", "fork_specs", "layer_specs", "normed_specs", "varied"),
     "claims.forking": ("forking_claims", "stable_from"),
     "claims.layers": ("layer_claims",),
     "claims.predictions": ("better_predictor_claim", "prediction_claims"),

@@ -7,6 +7,8 @@ from lmclib.training import RECIPES, Recipe
 SEEDS = 3  # replicates of every experiment: seed, seed + 1, …
 LOOKS = (1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 1)  # when children are measured, as parts of all epochs
 BATCH_SIZE = {"smoke": 32, "digits": 32, "paper": 128}
+# by how much the learning rate is divided for comparison (A12); Layer-wise Linear Mode Connectivity has 0.05 and 0.001
+LOWER = {"smoke": 10, "digits": 10, "paper": 50}
 
 # one experiment, shared by every chapter that looks at siblings, so that it is trained once
 FORKING = {

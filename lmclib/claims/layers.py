@@ -15,7 +15,7 @@ def layer_claims(
 
     Args:
         siblings: `layer_table`, a pair a seed.
-        low: the same at a tenth of the learning rate.
+        low: the same at a low learning rate.
         stairs: `staircase_table` of the siblings.
         windows: `window_barriers` of the siblings, a third of the layers wide.
 
@@ -87,7 +87,7 @@ def _learning_rate(table: pd.DataFrame, low: pd.DataFrame) -> dict:
         worst.append(own.groupby("layer", sort=False).loss_barrier.mean().idxmax())
     return {
         "holds": {"both rates": [bool(apart), worst[0] != worst[1]]},
-        "measured": f"full barrier {full[0].mean():.3g} ± {full[0].std():.2g} nats, worst layer {worst[0]}; at a tenth of the rate "
+        "measured": f"full barrier {full[0].mean():.3g} ± {full[0].std():.2g} nats, worst layer {worst[0]}; at the low rate "
         f"{full[1].mean():.3g} ± {full[1].std():.2g}, worst layer {worst[1]}",
         "values": (full[0] - full[1]).tolist(),
         "unit": "nats that the full loss barrier falls with the rate",
