@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lmclib.device import Fitting, full_precision
+from lmclib.device import Fitting, full_precision, keep_freed_memory
 from lmclib.errors import LmcError
 from lmclib.functional import Functional, jet
 from lmclib.layers import find_layers
@@ -20,12 +20,12 @@ from lmclib.stack import SMALL, Stack
 Batches = tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]]
 LOSSES = {"cross_entropy": F.cross_entropy, "squared": F.mse_loss}
 WIDTH = 4  # points evaluated side by side where images are small
-# where points share passes: at most so many images of all points go through a step together, but so many of each at least
-ROWS = {"small": (2**15, 32), "large": (2**9, 8)}
-GPU_ROWS = 64  # times as many on a GPU
+# where points share passes: the largest value of all points together is at most so many numbers, on a CPU and on a GPU, but each
+# point has so many examples at least
+NUMBERS, EXAMPLES = (2**25, 2**31), 8
 KEPT = 4  # interpolated weights are kept while points are walked, where there are no more coefficients than these
 SHARED = 0.7  # of all layers of all points, the part left to compute below which sharing beats side by side
-# examples at a time, to begin with: on a CPU, on a GPU; half as many where they do not fit into memory
+# examples at a time where nothing else decides, on a CPU and on a GPU; half as many where they do not fit into memory
 BATCH = 250, 2000
 DERIVATIVE_NUMBERS = 2**17, 2**22  # inputs at a time for derivatives, whose graphs hold far more than a pass
 
@@ -59,7 +59,7 @@ class LayerCube:
         loss: `cross_entropy`, `squared`, or a callable (outputs, y) that returns the mean over the batch.
         norm_stats: `interpolate` or `recompute`.
         norm_data: where recomputed statistics come from, like `data`; `data` itself by default.
-        batch_size: examples at a time where `data` is a pair of tensors; 250 by default, 2,000 on a GPU.
+        batch_size: examples at a time where `data` is a pair of tensors; by default as many as suit what is computed.
         device: where to compute; where the first tensor of `t1` is by default.
 
     Attributes:
@@ -99,15 +99,15 @@ class LayerCube:
         self.norm_stats = norm_stats
         self.data, self.norm_data = data, data if norm_data is None else norm_data
         self.dtype = next(value.dtype for value in self.t1.values() if value.is_floating_point())
-        self.batch_size = batch_size or BATCH[self.device.type != "cpu"]
+        self.batch_size = batch_size
         x = next(self._batches(self.data))[0][:2]
         self._passes = Fitting("points of the cube")
         at_most = max(1, DERIVATIVE_NUMBERS[self.device.type != "cpu"] // max(1, x[0].numel()))
         self._derived = Fitting("derivatives of the cube", at_most)
         self.model = copy.deepcopy(model).to(self.device, self.dtype)
         self._layers = find_layers(self.model, x)
-        self._small = x.dim() != 4 or x[0, 0].numel() <= SMALL
-        self._stack = Stack(self.model, WIDTH if x.dim() == 4 and self._small else 1, x).eval()
+        small = x.dim() == 4 and x[0, 0].numel() <= SMALL
+        self._stack = Stack(self.model, WIDTH if small else 1, x).eval()
         if self._stack.width == 1:
             self._stack.to(memory_format=torch.channels_last)
         self._prefixes = self._function = None
@@ -350,10 +350,12 @@ class LayerCube:
 
         return self._mean(work)
 
-    def _mean(self, work: Callable[[Tensor, Tensor], tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
-        """Mean losses and errors of some points, from their sums over pieces of the data."""
+    def _mean(
+        self, work: Callable[[Tensor, Tensor], tuple[Tensor, int]], size: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean losses and errors of some points, from their sums over pieces of the data, at best of some size."""
         total, count = 0, 0
-        for part, n in self._passes.over(self._batches(self.data), work):
+        for part, n in self._passes.over(self._batches(self.data, size), work):
             total, count = total + part, count + n
         loss, error = (total / count).cpu()
         return loss, error
@@ -379,8 +381,8 @@ class LayerCube:
         """Loss and error at any number of points that share what they have in common."""
         few = len(points.unique()) <= KEPT
         weights = cache(self._mixed) if few else self._mixed
-        rows, least = ROWS["small" if self._small else "large"]
-        size = max(least, rows * (1 if self.device.type == "cpu" else GPU_ROWS) // len(points))
+        size = max(EXAMPLES, NUMBERS[self.device.type != "cpu"] // (self._prefixes.largest * len(points)))
+        keep_freed_memory()  # values of many points are large, and as many are freed as are made
 
         def work(x: Tensor, y: Tensor) -> tuple[Tensor, int]:
             if x.dim() == 4:  # convolutions are faster in channels-last
@@ -391,7 +393,7 @@ class LayerCube:
                     sums[:, group] += self._sums(out, ys)[:, None]
             return sums, len(y)
 
-        return self._mean(work)
+        return self._mean(work, size)
 
     def _outputs(self, x: Tensor) -> Tensor:
         if x.dim() == 4:  # convolutions, small grouped ones too, are faster in channels-last
@@ -416,9 +418,10 @@ class LayerCube:
         self._stack.eval()
 
     def _batches(self, data: Batches, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """The data where and as it is computed with; a pair of tensors in batches of some size, the cube's own by default."""
+        """The data where and as it is computed with; a pair of tensors in batches as the user wants them, or of some size."""
         if isinstance(data, tuple) and len(data) == 2 and all(map(torch.is_tensor, data)):
-            data = zip(*(part.split(size or self.batch_size) for part in data), strict=True)
+            size = self.batch_size or size or BATCH[self.device.type != "cpu"]
+            data = zip(*(part.split(size) for part in data), strict=True)
         for batch in data:
             x, y = (part.to(self.device, non_blocking=True) for part in batch)
             yield (x.to(self.dtype) if x.is_floating_point() else x), (y.to(self.dtype) if y.is_floating_point() else y)

@@ -1,9 +1,11 @@
 """Where to compute, how precisely, and what to do when the memory there is full."""
 
+import ctypes
 import gc
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import Literal, TypeVar, get_args
 
 import torch
@@ -14,6 +16,7 @@ from lmclib.errors import LmcError
 Precision = Literal["float32", "bf16"]
 PRECISIONS = get_args(Precision)
 Result = TypeVar("Result")
+TRIM_THRESHOLD, MMAP_MAX = -1, -4  # mallopt's options, from malloc.h
 
 
 def default_device() -> torch.device:
@@ -52,6 +55,20 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
         return nullcontext()
     # no cache of cast weights: a recorded step must cast them anew each time it is replayed
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Keep large freed blocks for the next tensor instead of handing them back to the system; whether that is possible here.
+
+    Linux's allocator maps a block above 32 MB anew each time, and the system fills it with zeros, page by page: up to twenty times
+    the work of a relu on it. PyTorch keeps blocks in the same way on a GPU. A process then holds on to the most that it has used.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        return False
+    return bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, -1))  # no mapped blocks, no handing back
 
 
 class Fitting:

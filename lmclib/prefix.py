@@ -9,6 +9,7 @@ from itertools import groupby
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
+from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 
 from lmclib.layers import Layer
@@ -36,6 +37,9 @@ class Prefixes:
         layers: its layers, from `find_layers`.
         x: a batch of at least two inputs for a check that the traced network is the network.
 
+    Attributes:
+        largest: the numbers that the largest value of one input holds.
+
     Raises:
         ValueError: the network cannot be traced, or not be taken apart safely; evaluate its points one by one.
     """
@@ -57,6 +61,7 @@ class Prefixes:
         last = {used: i for i, node in enumerate(self.nodes) for used in self._inputs(node)}
         self.dead = [[node for node, at in last.items() if at == i] for i in range(len(self.nodes))]
         self._check(plain, layers, x)
+        self.largest = self._largest_value(x)
 
     def outputs(self, x: Tensor, points: Tensor, weights: Weights) -> Iterator[tuple[list[int], Tensor]]:
         """The outputs on a batch at points (n, L), as pairs of the points' numbers and their outputs (B, ...)."""
@@ -178,6 +183,12 @@ class Prefixes:
             return [node.target] if node.target in self.owner else []
         modules = [node, self.norm_of[node]] if node in self.norm_of else [node] if node.op == "call_module" else []
         return [key for module in modules for key in self.owner if key.startswith(f"{module.target}.")]
+
+    @torch.no_grad()
+    def _largest_value(self, x: Tensor) -> int:
+        ShapeProp(self.net).propagate(x)
+        values = [node.meta["tensor_meta"] for node in self.net.graph.nodes if "tensor_meta" in node.meta]
+        return max(value.shape.numel() for value in values if hasattr(value, "shape")) // len(x)
 
     @torch.no_grad()
     def _check(self, plain: nn.Module, layers: Sequence[Layer], x: Tensor) -> None:

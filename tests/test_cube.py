@@ -57,6 +57,24 @@ def test_points_that_share_passes_equal_the_plain_loop_too(name):
     torch.testing.assert_close(values.error[some], torch.tensor(errors, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("wanted", "most"), [(None, 20), (7, 7)])
+def test_points_that_share_passes_have_as_many_examples_at_a_time_as_fit(wanted, most, monkeypatch):
+    model, g = build_model("resnet8-w4", (3, 8, 8), 10), torch.Generator().manual_seed(5)
+    x, y = torch.randn(50, 3, 8, 8, generator=g), torch.randint(10, (50,), generator=g)
+    t1, t2 = ({key: value.to(torch.float32) for key, value in t.items()} for t in random_states(model))
+    points = torch.eye(len(lmc.LayerCube(model, t1, t2, (x, y)).layers)) / 2
+    expected = lmc.LayerCube(model, t1, t2, (x, y))(points)
+    cube = lmc.LayerCube(model, t1, t2, (x, y), batch_size=wanted)
+    assert cube._shares(points.double())
+    assert cube._prefixes.largest == 4 * 8 * 8  # four channels of 8 × 8 after the first convolution
+    monkeypatch.setattr("lmclib.cube.NUMBERS", (20 * len(points) * 256,) * 2)
+    sizes, outputs = [], cube._prefixes.outputs
+    monkeypatch.setattr(cube._prefixes, "outputs", lambda x, *rest: (sizes.append(len(x)), outputs(x, *rest))[1])
+    torch.testing.assert_close(cube(points).loss, expected.loss, rtol=1e-6, atol=0)
+    assert sum(sizes) == 50
+    assert max(sizes) == most
+
+
 def test_recomputed_statistics_are_those_of_one_training_pass():
     model = build_model("resnet8-w4", (1, 8, 8), 10)
     g = torch.Generator().manual_seed(5)

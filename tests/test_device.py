@@ -1,5 +1,6 @@
 """What a GPU needs, tested without one: nothing is left on the wrong device, recordings are replayed, full memory is survived."""
 
+import resource
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import lmclib as lmc
 from lmclib import capture, training
 from lmclib.capture import Recorded, side_by_side
 from lmclib.data import load_data
-from lmclib.device import full_precision
+from lmclib.device import full_precision, keep_freed_memory
 from lmclib.errors import LmcError
 from lmclib.models import build_model
 from lmclib.training import Lane, Layout, Recipe, Run, SeatedTraining, train
@@ -209,6 +210,16 @@ class Hungry(nn.Module):
         if len(x) > self.most:
             raise torch.OutOfMemoryError("no room")
         return self.body(x)
+
+
+@pytest.mark.skipif(not keep_freed_memory(), reason="needs Linux's C library")
+def test_a_large_tensor_is_freed_and_made_again_without_new_pages():
+    pages = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**24)  # 64 MB, 16,384 pages
+        pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert max(pages[1:]) < 1000
 
 
 def test_full_memory_halves_the_batch_and_goes_on():
