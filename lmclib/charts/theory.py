@@ -43,7 +43,7 @@ def parabolas(cuts: pd.DataFrame) -> alt.Chart:
 
 
 def histogram(curvatures: pd.DataFrame, bins: int = 40) -> alt.Chart:
-    """How many networks have which smallest curvature, by kind; zero is marked.
+    """How many networks have which smallest curvature, by kind (the legend counts them); zero is marked.
 
     Args:
         curvatures: `kind` and `curvature`, a row a network.
@@ -54,8 +54,9 @@ def histogram(curvatures: pd.DataFrame, bins: int = 40) -> alt.Chart:
     rows = []
     for kind, group in curvatures.groupby("kind", sort=False):
         counts, _ = np.histogram(group.curvature.clip(low, high), edges)
+        label = f"{kind} ({len(group):,})"
         rows += [
-            {"kind": kind, "from": a, "to": b, "networks": int(n)}
+            {"kind": label, "from": a, "to": b, "networks": int(n)}
             for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True)
         ]
     bars = (
@@ -74,7 +75,7 @@ def histogram(curvatures: pd.DataFrame, bins: int = 40) -> alt.Chart:
         )
     )
     zero = alt.Chart(pd.DataFrame({"x": [0]})).mark_rule(strokeDash=[3, 3]).encode(x="x:Q")
-    title = f"{len(curvatures):,} networks, none below zero beyond rounding: the smallest is {lowest:.1e}"
+    title = f"{len(curvatures):,} networks; the smallest curvature is {lowest:.1e}"
     words = f"Histogram of the smallest curvature of {len(curvatures)} networks, stacked by kind, with zero marked; the smallest is {lowest:.1e}."
     return style.described((bars + zero).properties(width=500, height=220), title, words)
 
