@@ -1,6 +1,8 @@
 """What all benchmarks share: a device, fair timing, a table on the screen and the same as JSON beside the environment."""
 
 import argparse
+import contextlib
+import ctypes
 import gc
 import json
 import math
@@ -78,9 +80,10 @@ class Benchmark:
         (folder / "README.md").write_text(page(folder))
 
     def once(self, work: Callable[[], object]) -> Timed:
-        """One run of `work`."""
+        """One run of `work`, which starts without memory that the process holds but does not use."""
         gc.collect()
         self.wait()
+        _hand_memory_back()
         before = self._memory(reset=True)
         start = time.perf_counter()
         result = work()
@@ -119,6 +122,13 @@ class Benchmark:
             (process / "clear_refs").write_text("5")  # the kernel's way to forget a process's peak
         peak = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmHWM"))
         return int(peak.split()[1]) / 1e6
+
+
+def _hand_memory_back() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def page(folder: Path) -> str:
