@@ -27,7 +27,7 @@ paper: $(READY) ## a slice of a chapter at paper scale: make paper CHAPTER=resne
 paper-tables: $(READY) ## put the tables of finished paper-scale chapters, with their provenance, into data/results
 	@python -m lmclib pack
 
-bench: $(READY) ## benchmarks: ratios measured in one run on this machine (DEVICE=cpu or cuda)
+bench: $(READY) ## benchmarks: ratios measured in one run on this machine (DEVICE=cpu or cuda); half an hour on four cores
 	@for name in training layers energies floors; do python benchmarks/$$name.py --device $(DEVICE) || exit 1; done
 
 lock: .venv/.uv ## renew requirements.lock from pyproject.toml
