@@ -209,7 +209,8 @@ def staircases(table: pd.DataFrame) -> alt.Chart:
             tooltip=tooltip,
         )
     )
-    chart = alt.hconcat(heat, (thin + lines).properties(width=270, height=230)).resolve_scale(color="independent")
+    chart = alt.hconcat(heat, (thin + lines).properties(width=270, height=230))
+    chart = chart.resolve_scale(color="independent", strokeDash="independent")  # one legend for both
     title = f"From the input up, {highest} of {len(up)} layers make the highest barrier, {up.max():.2g} nats; all make {full:.2g}"
     words = (
         f"Barrier against the number of layers averaged, for the orders {', '.join(orders)}, and a map over epochs for one of "
