@@ -1,9 +1,10 @@
 """How far from the least possible: counted operations and bytes, over ceilings measured here, against what the library takes.
 
 The ceilings are a large copy and large matrix products or convolutions on this device. A floor is the larger of two times: all operations at the rate of the products,
-and all bytes at the rate of the copy (`lmclib.cost` says what is counted). The last rows are what one training step is spent on, by a profile.
+and all bytes at the rate of the copy (`lmclib.cost` says what is counted). The last rows are what the time is spent on, by a profile.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -18,7 +19,8 @@ from lmclib.device import full_precision
 from lmclib.models import build_model
 from lmclib.training import Layout, Recipe
 
-TOP = 6  # operations in the profile
+TOP = 6  # operations in a profile
+PIECE = 4096  # at most so many images in the profiles of sweep and energies
 
 
 def main() -> None:
@@ -53,8 +55,9 @@ def main() -> None:
         forward.step_seconds(rates) * examples,
     )
     net = build_model(name, data.shape, 10)
-    ends = (build_model(name, data.shape, 10, seed).state_dict() for seed in (0, 1))
-    cube = lmc.LayerCube(net, *ends, data.to(bench.device).pair("train"), device=bench.device)
+    ends = [build_model(name, data.shape, 10, seed).state_dict() for seed in (0, 1)]
+    images = data.to(bench.device).pair("train")
+    cube = lmc.LayerCube(net, *ends, images, device=bench.device)
     half = torch.eye(len(cube.layers), dtype=torch.float64) / 2
     sweep = torch.cat([half, 1 - half])
     taken = bench.seconds(lambda: cube(sweep))
@@ -65,7 +68,15 @@ def main() -> None:
     # a gradient is three passes, a row of the matrix four; rows need only what lies behind their layer, half on average
     least = forward.pass_seconds(ceilings) * examples * (3 + 4 * len(cube.layers) / 2)
     _row(bench, f"energy matrix of {name}, {len(cube.layers)} layers, float32", taken, least)
-    _profile(bench, race, layout, precision)
+    piece = lmc.LayerCube(net, *ends, tuple(part[:PIECE] for part in images), device=bench.device)
+    training = seated(race.net(), race.data.to(bench.device), race.recipe, layout, precision)
+    spent = {
+        "training step": training.advance,
+        "layer sweep": lambda: piece(sweep),
+        "energy matrix": lambda: piece.hessian(0),
+    }
+    for what, work in spent.items():
+        _profile(bench, what, work)
     bench.write()
 
 
@@ -73,19 +84,18 @@ def _row(bench: Benchmark, work: str, seconds: float, floor: float) -> None:
     bench.row(**{"work": work, "seconds": seconds, "floor": floor, "times the floor": seconds / floor})
 
 
-def _profile(bench: Benchmark, race: Race, layout: Layout, precision: str) -> None:
-    training = seated(race.net(), race.data.to(bench.device), race.recipe, layout, precision)
-    training.advance()
-    kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (bench.device.type == "cuda")
-    with full_precision(), profile(activities=kinds) as seen:
-        for _ in range(3):
-            training.advance()
-        bench.wait()
-    of = "self_device_time_total" if bench.device.type == "cuda" else "self_cpu_time_total"
+def _profile(bench: Benchmark, what: str, work: Callable[[], object]) -> None:
+    gpu = bench.device.type == "cuda"
+    with full_precision():
+        work()
+        with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * gpu) as seen:
+            work()
+            bench.wait()
+    of = "self_device_time_total" if gpu else "self_cpu_time_total"
     events = sorted(seen.key_averages(), key=lambda event: -getattr(event, of))
     total = sum(getattr(event, of) for event in events)
     for event in events[:TOP]:
-        bench.row(work=f"a training step: {event.key[:60]}", share=getattr(event, of) / total)
+        bench.row(work=f"{what}: {event.key[:60]}", share=getattr(event, of) / total)
 
 
 if __name__ == "__main__":
