@@ -61,8 +61,8 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 def keep_freed_memory() -> bool:
     """Keep large freed blocks for the next tensor instead of handing them back to the system; whether that is possible here.
 
-    Linux's allocator maps a block above 32 MB anew each time, and the system fills it with zeros, page by page: up to twenty times
-    the work of a relu on it. PyTorch keeps blocks in the same way on a GPU. A process then holds on to the most that it has used.
+    Linux's allocator maps a block above 32 MB anew each time, and the system fills it with zeros, page by page, which can take longer
+    than what is then computed. PyTorch keeps blocks in the same way on a GPU. A process holds on to the most that it has used.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
