@@ -382,7 +382,8 @@ class LayerCube:
         few = len(points.unique()) <= KEPT
         weights = cache(self._mixed) if few else self._mixed
         size = max(EXAMPLES, NUMBERS[self.device.type != "cpu"] // (self._prefixes.largest * len(points)))
-        keep_freed_memory()  # values of many points are large, and as many are freed as are made
+        if self.device.type == "cpu":
+            keep_freed_memory()  # values of many points are large, and as many are freed as are made
 
         def work(x: Tensor, y: Tensor) -> tuple[Tensor, int]:
             if x.dim() == 4:  # convolutions are faster in channels-last
