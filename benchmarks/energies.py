@@ -13,9 +13,9 @@ from harness import Benchmark
 from torch import nn
 
 import lmclib as lmc
-from lmclib.data import load_data
+from lmclib.data.dataset import load_data
 from lmclib.device import full_precision
-from lmclib.models import build_model
+from lmclib.networks.build import build_model
 
 
 class Problem:

@@ -13,11 +13,11 @@ from torch.profiler import ProfilerActivity, profile
 from training import Race, random_images, seated
 
 import lmclib as lmc
-from lmclib.cost import Rates, copy_rate, forward_cost, product_rate
-from lmclib.data import load_data
+from lmclib.book.cost import Rates, copy_rate, forward_cost, product_rate
+from lmclib.data.dataset import load_data
 from lmclib.device import full_precision
-from lmclib.models import build_model
-from lmclib.training import Layout, Recipe
+from lmclib.networks.build import build_model
+from lmclib.training.loop import Layout, Recipe
 
 TOP = 6  # operations in a profile
 PIECE = 4096  # at most so many images in the profiles of sweep and energies

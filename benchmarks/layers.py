@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import lmclib as lmc
-from lmclib.data import load_data
+from lmclib.data.dataset import load_data
 from lmclib.device import full_precision
-from lmclib.models import build_model
+from lmclib.networks.build import build_model
 
 IMAGES = {"cpu": 64, "cuda": 50_000}
 BATCH = 250

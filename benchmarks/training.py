@@ -15,10 +15,10 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from lmclib.data import Dataset, Split, load_data
+from lmclib.data.dataset import Dataset, Split, load_data
 from lmclib.device import full_precision
-from lmclib.models import build_model
-from lmclib.training import Layout, Recipe, Run, SeatedTraining, steps_per_epoch
+from lmclib.networks.build import build_model
+from lmclib.training.loop import Layout, Recipe, Run, SeatedTraining, steps_per_epoch
 
 MODELS = 8
 

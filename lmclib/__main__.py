@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from lmclib.book import build
+    from lmclib.book.build import build
 
     page = build(arguments.profile, arguments.output, arguments.store)
     print(f"The book is at {page.resolve()}")
@@ -49,8 +49,8 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _measure(arguments: argparse.Namespace) -> int:
+    from lmclib.book.measuring import measure, measure_for
     from lmclib.device import default_device
-    from lmclib.measuring import measure, measure_for
 
     given = {"profile": "paper", **dict(arguments.p)}
     if arguments.in_one_go:
@@ -69,14 +69,14 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from lmclib.rehearsal import rehearse
+    from lmclib.book.estimates import rehearse
 
     print(rehearse(arguments.chapter, {"profile": "paper", **dict(arguments.p)}))
     return 0
 
 
 def _pack(arguments: argparse.Namespace) -> int:
-    from lmclib.paper import caption, pack, pack_all
+    from lmclib.book.results import caption, pack, pack_all
 
     if arguments.chapter:
         print(caption(pack(arguments.chapter, dict(arguments.p), arguments.store)))

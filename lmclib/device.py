@@ -1,27 +1,37 @@
-"""Where to compute, how precisely, and what to do when the memory there is full."""
+"""Where to compute, how precisely, and with how many threads."""
 
 import ctypes
-import gc
-import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
-from typing import Literal, TypeVar, get_args
+from typing import Literal, get_args
 
 import torch
-from torch import Tensor
 
 from lmclib.errors import LmcError
 
 Precision = Literal["float32", "bf16"]
 PRECISIONS = get_args(Precision)
-Result = TypeVar("Result")
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # mallopt's options, from malloc.h
 
 
 def default_device() -> torch.device:
     """The first CUDA GPU where there is one, else the CPU."""
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for what PyTorch computes on the CPU, as wherever the library trains or measures by itself.
+
+    The number of threads decides the bits of a result, and two threads beside another busy process can be far slower than one.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
@@ -57,6 +67,16 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
 
+def compute_quietly() -> None:
+    """Set up a process that is the book's own, a chapter's kernel or script: one thread, and freed memory is kept.
+
+    For a reader's own process neither is ours to choose: there only what trains and measures by itself takes one thread, meanwhile.
+    """
+    torch.set_num_threads(1)
+    if not torch.cuda.is_available():
+        keep_freed_memory()
+
+
 @cache
 def keep_freed_memory() -> bool:
     """Keep large freed blocks for the next tensor instead of handing them back to the system; whether that is possible here.
@@ -69,52 +89,3 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # another C library
         return False
     return bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, -1))  # no mapped blocks, no handing back
-
-
-class Fitting:
-    """Batches that fit into memory: where one does not, half of it is tried, and half from then on.
-
-    Args:
-        what: what the message says is being computed.
-        size: at most so many examples at a time, to begin with; whole batches by default.
-
-    Example:
-        >>> fitting = Fitting("sums", 4)
-        >>> list(fitting.over([(torch.arange(6.0), torch.arange(6))], lambda x, y: float(x.sum())))
-        [6.0, 9.0]
-    """
-
-    def __init__(self, what: str, size: int | None = None):
-        self.what, self.size = what, size
-
-    def over(
-        self, batches: Iterable[tuple[Tensor, Tensor]], work: Callable[[Tensor, Tensor], Result]
-    ) -> Iterator[Result]:
-        """What `work` returns for each piece of each batch; a piece that did not fit is worked on again in halves.
-
-        Raises:
-            torch.OutOfMemoryError: not even one example fits.
-        """
-        for x, y in batches:
-            at = 0
-            while at < len(y):
-                rows = slice(at, at + (self.size or len(y)))
-                tried = len(y[rows])
-                try:
-                    done = (work(x[rows], y[rows]),)
-                except torch.OutOfMemoryError:
-                    if tried == 1:
-                        raise
-                    done = None
-                if done is None:  # out of the except clause, whose traceback holds on to what was computed
-                    self._halve(tried)
-                    continue
-                at += tried
-                yield done[0]
-
-    def _halve(self, tried: int) -> None:
-        self.size = tried // 2
-        warnings.warn(f"{self.what}: out of memory; going on with {self.size} examples at a time", stacklevel=4)
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()

@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[1]
+from lmclib.root import ROOT
+
 torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
@@ -56,3 +58,18 @@ def site(book):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+@pytest.fixture
+def other_device(monkeypatch):
+    """A device that is not the CPU: meta computes shapes only, but refuses tensors of other devices, as a GPU does."""
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda t: torch.zeros(t.shape, dtype=t.dtype))
+    monkeypatch.setattr(torch, "allclose", lambda *_, **__: True)
+    monkeypatch.setattr(torch.Tensor, "__float__", lambda t: 1.0)
+    monkeypatch.setattr(torch.Tensor, "__bool__", lambda t: True)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    # the fused update knows no meta tensors
+    monkeypatch.setattr(
+        "lmclib.training.stack.sgd", lambda p, g, m, lr, **_: torch._foreach_sub_(p, torch._foreach_mul(g, lr))
+    )
+    return torch.device("meta")

@@ -3,8 +3,9 @@
 import re
 
 import torch
-from conftest import ROOT
 from torchvision.models import resnet18
+
+from lmclib.root import ROOT
 
 
 def test_five_lines_for_two_torchvision_networks(capsys):

@@ -9,11 +9,11 @@ import tomllib
 
 import altair
 import pytest
-from conftest import ROOT
 from packaging.requirements import Requirement
 
 import lmclib
 from lmclib import book
+from lmclib.root import ROOT
 
 FLOORS = (
     ("errors",),

@@ -1,11 +1,14 @@
 """Figures of the forking experiment: ridges over time, barriers against the fork, kinds, geometry."""
 
+from dataclasses import asdict
+
 import altair as alt
 import pandas as pd
 
-from lmclib.barriers import barrier_height, barrier_kind, barrier_shape
 from lmclib.charts import style
-from lmclib.claims.forking import STABLE, stable_from
+from lmclib.claims.forking import stable_from
+from lmclib.measures.barriers import barrier_height
+from lmclib.measures.kinds import STABLE, KindRule, barrier_kind, barrier_shape
 
 TREATMENTS = {"interpolate": "interpolated", "recompute": "recomputed"}
 ALPHA = alt.X("alpha:Q", title="α, from sibling 1 to sibling 2")
@@ -35,10 +38,10 @@ def landing(evolution: pd.DataFrame) -> alt.Chart:
     last = table[table.epoch == table.epoch.max()]
     tops = [barrier_height(last[last.fork_epoch == fork])["barrier"] for fork in chosen]
     # each epoch's curve stands on a line of its own; later ones are drawn in front of earlier ones
-    looks = sorted(table.epoch.unique(), reverse=True)
-    table = table.assign(ground=0.55 * table.epoch.map(looks.index)).sort_values(["epoch", "alpha"])
+    measured = sorted(table.epoch.unique(), reverse=True)
+    table = table.assign(ground=0.55 * table.epoch.map(measured.index)).sort_values(["epoch", "alpha"])
     table = table.assign(top=table.ground + table.error)[["fork", "epoch", "alpha", "error", "ground", "top"]].round(4)
-    height = 0.55 * len(looks) + 0.6
+    height = 0.55 * len(measured) + 0.6
     base = (
         alt.Chart(table)
         .transform_joinaggregate(highest="max(error)", groupby=["fork", "epoch"])
@@ -75,20 +78,31 @@ def landing(evolution: pd.DataFrame) -> alt.Chart:
 def evolution(table: pd.DataFrame) -> alt.Chart:
     """One fork's segment over the children's epochs as a map, and the curve at the chosen epoch below it."""
     table, labels = _labelled(table)
-    looks = sorted(table.epoch.unique())
+    measured = sorted(table.epoch.unique())
     table = table.assign(
         fork_index=table.fork.map(labels.index),
-        look=table.epoch.map(looks.index),
+        moment=table.epoch.map(measured.index),
         treatment=table.norm_stats.map(TREATMENTS),
     )[
-        ["fork", "fork_index", "look", "epoch", "alpha", "treatment", "loss", "error", "loss_barrier", "error_barrier"]
+        [
+            "fork",
+            "fork_index",
+            "moment",
+            "epoch",
+            "alpha",
+            "treatment",
+            "loss",
+            "error",
+            "loss_barrier",
+            "error_barrier",
+        ]
     ].round(5)
-    epochs = [int(epoch) for epoch in looks]
+    epochs = [int(epoch) for epoch in measured]
     last = table[(table.epoch == epochs[-1]) & (table.treatment == "interpolated")]
     first, late = (last[last.fork == label].error_barrier.max() for label in (labels[0], labels[-1]))
 
     fork = style.slider("fork", len(labels), "fork, early to late ")
-    look = style.slider("look", len(epochs), "time, start to end ", last=True)
+    moment = style.slider("moment", len(epochs), "time, start to end ", last=True)
     measures = {"error": "error", "loss": "loss", "error barrier": "error_barrier", "loss barrier": "loss_barrier"}
     measure = style.switch("measure", list(measures), "show ")
     treatment = style.switch("treatment", list(TREATMENTS.values()), "batch-norm statistics ")
@@ -112,27 +126,27 @@ def evolution(table: pd.DataFrame) -> alt.Chart:
         tooltip=tooltip,
     )
     mark = (
-        alt.Chart(pd.DataFrame({"epoch": epochs, "look": range(len(epochs))}))
-        .transform_filter("datum.look == look")
+        alt.Chart(pd.DataFrame({"epoch": epochs, "moment": range(len(epochs))}))
+        .transform_filter("datum.moment == moment")
         .mark_tick(color=style.OKABE_ITO[1], thickness=4, size=18, xOffset=-6)
         .encode(x=alt.value(0), y="epoch:O")
     )
     text = (
         alt.Chart(table)
-        .transform_filter("datum.fork_index == fork && datum.look == look")
+        .transform_filter("datum.fork_index == fork && datum.moment == moment")
         .transform_aggregate(groupby=["fork", "epoch"])
         .transform_calculate(label="'forked at epoch ' + datum.fork + ', below: children at epoch ' + datum.epoch")
         .mark_text(align="left", fontSize=14, fontWeight="bold", dy=-8)
         .encode(text="label:N", x=alt.value(0), y=alt.value(0))
     )
     line = (
-        base.transform_filter("datum.look == look")
+        base.transform_filter("datum.moment == moment")
         .mark_line(point=True, color=style.OKABE_ITO[1])
         .encode(x=ALPHA, y=alt.Y("value:Q", title="value at the chosen epoch"), tooltip=tooltip)
         .properties(width=460, height=170)
     )
     chart = alt.vconcat((heat + mark + text).properties(width=460, height=220), line).add_params(
-        fork, look, measure, treatment
+        fork, moment, measure, treatment
     )
     title = f"Forked at {labels[0]}, siblings end {first:.0%} apart in the middle; at {labels[-1]}, {max(late, 0):.1%}"
     words = (
@@ -204,15 +218,17 @@ def kinds(final: pd.DataFrame) -> alt.Chart:
         height=table.fork.map(lambda label: shapes[label][0]),
         width=table.fork.map(lambda label: shapes[label][1]),
     )
+    labels_of = {
+        "none_below": (0.2, "none below "),
+        "bump_below": (0.5, "a bump below "),
+        "wide_from": (1.0, "wide where more lies above ¾ "),
+    }
     sliders = [
-        alt.param(name, value=value, bind=alt.binding_range(min=0, max=high, step=0.01, name=label))
-        for name, value, high, label in (
-            ("none_below", STABLE, 0.2, "none below "),
-            ("bump_below", 0.1, 0.5, "a bump below "),
-            ("wide_from", 0.52, 1.0, "wide where more lies above ¾ "),
+        alt.param(
+            name, value=value, bind=alt.binding_range(min=0, max=labels_of[name][0], step=0.01, name=labels_of[name][1])
         )
+        for name, value in asdict(KindRule()).items()
     ]
-    rule = "datum.height < none_below ? 'none' : datum.height < bump_below ? 'bump' : datum.width > wide_from ? 'wide ridge' : 'ridge'"
     base = alt.Chart(table[["panel", "alpha", "error_barrier", "height", "width"]].round(5))
     area = base.mark_area(line={"color": style.OKABE_ITO[0]}, opacity=0.35, color=style.OKABE_ITO[0]).encode(
         x=alt.X("alpha:Q", title="α"),
@@ -224,7 +240,7 @@ def kinds(final: pd.DataFrame) -> alt.Chart:
     )
     text = (
         base.transform_filter("datum.alpha == 0")
-        .transform_calculate(kind=rule)
+        .transform_calculate(kind=KindRule.script("datum.height", "datum.width"))
         .mark_text(align="right", fontWeight="bold", fontSize=12)
         .encode(x=alt.value(150), y=alt.value(-7), text="kind:N")
     )

@@ -5,7 +5,7 @@ import pandas as pd
 
 from lmclib.charts import style
 from lmclib.charts.forking import fork_label
-from lmclib.layerwise import NETWORK, null_model
+from lmclib.measures.layerwise import NETWORK, null_model
 
 MEASURES = {"loss": "loss_barrier", "error": "error_barrier"}
 INTO = {"1": "into model 1", "2": "into model 2"}
@@ -27,17 +27,21 @@ def heatmap(table: pd.DataFrame) -> alt.Chart:
         table: `layer_table` of one pair a `case`, fork and epoch, with `case` and `split`.
     """
     layers = [name for name in table.layer.unique() if name != NETWORK]
-    cases, forks, looks = list(table["case"].unique()), sorted(table.fork_epoch.unique()), sorted(table.epoch.unique())
+    cases, forks, measured = (
+        list(table["case"].unique()),
+        sorted(table.fork_epoch.unique()),
+        sorted(table.epoch.unique()),
+    )
     table = table[table["into"] != "both"].assign(
-        fork=table.fork_epoch.map(fork_label), f=table.fork_epoch.map(forks.index), e=table.epoch.map(looks.index)
+        fork=table.fork_epoch.map(fork_label), f=table.fork_epoch.map(forks.index), e=table.epoch.map(measured.index)
     )
     final = table[
-        (table["case"] == cases[0]) & (table.f == 0) & (table.e == len(looks) - 1) & (table.baseline == "models")
+        (table["case"] == cases[0]) & (table.f == 0) & (table.e == len(measured) - 1) & (table.baseline == "models")
     ]
     final = final[final.split == "train"]
     full, single = final[final.layer == NETWORK].loss_barrier.max(), final[final.layer != NETWORK].loss_barrier.max()
     fork = style.slider("fork", len(forks), "fork, early to late ")
-    look = style.slider("look", len(looks), "time, start to end ", last=True)
+    moment = style.slider("moment", len(measured), "time, start to end ", last=True)
     switches = (
         style.switch("which", cases, "pair "),
         style.switch("measure", list(MEASURES), "barrier in "),
@@ -82,7 +86,7 @@ def heatmap(table: pd.DataFrame) -> alt.Chart:
         )
 
     bars = (
-        base.transform_filter("datum.e == look")
+        base.transform_filter("datum.e == moment")
         .transform_calculate(direction="'into model ' + datum.into")
         .mark_bar()
         .encode(
@@ -95,7 +99,7 @@ def heatmap(table: pd.DataFrame) -> alt.Chart:
         .properties(width=420, height=150)
     )
     maps = alt.hconcat(column("1", True), column("2", False), spacing=10)
-    chart = alt.vconcat(maps, bars).resolve_scale(color="independent").add_params(fork, look, *switches)
+    chart = alt.vconcat(maps, bars).resolve_scale(color="independent").add_params(fork, moment, *switches)
     title = f"All layers averaged: {full:.2g} nats. The worst single layer: {single:.2g}"
     words = (
         f"Heatmaps of layer barriers over layer and epoch, into model 1 and into model 2, and bars at the chosen epoch. At the "
@@ -153,12 +157,12 @@ def staircases(table: pd.DataFrame) -> alt.Chart:
     Args:
         table: `staircase_table` of one pair a `case` and epoch, with `case`.
     """
-    cases, looks, orders = list(table["case"].unique()), sorted(table.epoch.unique()), list(table.order.unique())
-    table = table[table["into"] != "both"].assign(e=table.epoch.map(looks.index), direction=table["into"].map(INTO))
-    last = table[(table["case"] == cases[0]) & (table.e == len(looks) - 1) & (table["into"] == "1")]
+    cases, measured, orders = list(table["case"].unique()), sorted(table.epoch.unique()), list(table.order.unique())
+    table = table[table["into"] != "both"].assign(e=table.epoch.map(measured.index), direction=table["into"].map(INTO))
+    last = table[(table["case"] == cases[0]) & (table.e == len(measured) - 1) & (table["into"] == "1")]
     up = last[last.order == "bottom-up"].sort_values("n_layers").loss_barrier
     highest, full = int(up.argmax()) + 1, up.iloc[-1]
-    look = style.slider("look", len(looks), "time, start to end ", last=True)
+    moment = style.slider("moment", len(measured), "time, start to end ", last=True)
     switches = (
         style.switch("order", orders, "order "),
         style.switch("which", cases, "pair "),
@@ -191,7 +195,7 @@ def staircases(table: pd.DataFrame) -> alt.Chart:
     )
     x, y = alt.X("n_layers:Q", title="layers averaged"), alt.Y("value:Q", title="barrier at the chosen epoch")
     colour = alt.Color("order:N", title="order", scale=alt.Scale(domain=orders))
-    at = base.transform_filter("datum.e == look")
+    at = base.transform_filter("datum.e == moment")
     thin = (
         at.transform_filter("datum.order == 'random'")
         .mark_line(strokeWidth=0.7, opacity=0.5)
@@ -216,7 +220,7 @@ def staircases(table: pd.DataFrame) -> alt.Chart:
         f"Barrier against the number of layers averaged, for the orders {', '.join(orders)}, and a map over epochs for one of "
         f"them. Bottom-up it peaks at {up.max():.2f} nats after {highest} layers and ends at {full:.2f}."
     )
-    return style.described(chart.add_params(look, *switches), title, words)
+    return style.described(chart.add_params(moment, *switches), title, words)
 
 
 def windows(table: pd.DataFrame, full: pd.Series) -> alt.Chart:

@@ -6,8 +6,8 @@ import pandas as pd
 
 from lmclib.charts import style
 from lmclib.charts.forking import fork_label
-from lmclib.comparison import agreement, agreements
-from lmclib.energies import Energies
+from lmclib.cube.energies import Energies
+from lmclib.measures.agreement import agreement, agreements
 
 NAMES = {
     "actual": "actual",

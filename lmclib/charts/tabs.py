@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 import altair as alt
 from IPython.display import HTML, Markdown, display
 
+from lmclib.book.results import Results
 from lmclib.charts.style import STATIC, page_html
-from lmclib.paper import Results
 
 Draw = Callable[[Mapping[str, object]], alt.TopLevelMixin]
 

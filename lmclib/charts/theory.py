@@ -3,9 +3,10 @@
 import altair as alt
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
-from lmclib import theory
 from lmclib.charts import style
+from lmclib.theory.linear_networks import cut_barriers, mirrored_pair
 
 
 def parabolas(cuts: pd.DataFrame) -> alt.Chart:
@@ -110,13 +111,13 @@ def not_convex(shares: pd.DataFrame) -> alt.Chart:
     return style.described(chart, title, words + ".")
 
 
-def baselines(x: theory.Tensor, y: theory.Tensor) -> alt.Chart:
+def baselines(x: Tensor, y: Tensor) -> alt.Chart:
     """Two mirrored perfect models of two weights: one convex cut, two baselines, opposite signs."""
     grid = np.round(np.linspace(0.3, 2, 35), 4)
     rows = [
         {"s": s, "baseline": name, "barrier": value.item()}
         for s in grid
-        for name, value in theory.cut_barriers(*theory.mirrored_pair(s), x, y, layer=1).items()
+        for name, value in cut_barriers(*mirrored_pair(s), x, y, layer=1).items()
     ]
     table = pd.DataFrame(rows)
     names = {"models": "the two models", "cut": "the cut's own ends"}

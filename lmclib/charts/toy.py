@@ -5,13 +5,13 @@ import numpy as np
 import pandas as pd
 import sympy
 
-from lmclib import toy
 from lmclib.charts import style
+from lmclib.theory import landscapes
 
 
 def landscape(minima: list[float]) -> alt.Chart:
     """A product of quadratics whose minima are sliders; loss, barrier and prediction are computed in the page."""
-    ordered, top = sorted(minima), toy.hierarchy(minima).iloc[-1]
+    ordered, top = sorted(minima), landscapes.hierarchy(minima).iloc[-1]
     low, high = ordered[0] - 0.7, ordered[-1] + 0.7
     sliders = [
         alt.param(f"m{i + 1}", value=m, bind=alt.binding_range(min=low, max=high, step=0.05, name=f"minimum {i + 1} "))
@@ -79,7 +79,7 @@ def landscape(minima: list[float]) -> alt.Chart:
 
 def hierarchies(sets: dict[str, list[float]]) -> alt.Chart:
     """The barrier against the distance for every pair of minima, for several sets of minima."""
-    table = pd.concat(toy.hierarchy(minima).assign(landscape=name) for name, minima in sets.items())
+    table = pd.concat(landscapes.hierarchy(minima).assign(landscape=name) for name, minima in sets.items())
     top = table.loc[table.barrier.idxmax()]
     chart = (
         alt.Chart(table.round(6))
@@ -113,15 +113,15 @@ def non_stationary(loss: sympy.Expr, t1: float, t2: float) -> alt.Chart:
     """The true barrier curve between two points, Proposition 1 as published, and with the gradient terms kept."""
     alphas = np.linspace(0, 1, 51)
     curves = {
-        "true": toy.barrier(loss, t1, t2),
-        "as published": toy.predicted_barrier(loss, t1, t2),
-        "with gradients": toy.predicted_barrier(loss, t1, t2, "gradient"),
+        "true": landscapes.barrier(loss, t1, t2),
+        "as published": landscapes.predicted_barrier(loss, t1, t2),
+        "with gradients": landscapes.predicted_barrier(loss, t1, t2, "gradient"),
     }
     table = pd.concat(
-        pd.DataFrame({"curve": name, "alpha": alphas, "barrier": toy.evaluate(curve, alphas)})
+        pd.DataFrame({"curve": name, "alpha": alphas, "barrier": landscapes.evaluate(curve, alphas)})
         for name, curve in curves.items()
     )
-    half = {name: float(curve.subs(toy.ALPHA, sympy.Rational(1, 2))) for name, curve in curves.items()}
+    half = {name: float(curve.subs(landscapes.ALPHA, sympy.Rational(1, 2))) for name, curve in curves.items()}
     chart = (
         alt.Chart(table.round(6))
         .mark_line()
@@ -150,7 +150,7 @@ def diagonal_network(w1: tuple[float, float], w2: tuple[float, float]) -> alt.Ch
         {"first": u.ravel(), "second": v.ravel(), "loss": ((u * v - 1) ** 2 / 2).ravel().clip(max=8)}
     )
     surface["end_first"], surface["end_second"] = surface["first"] + 0.1, surface["second"] + 0.1
-    paths = toy.diagonal_network_paths(w1, w2, np.linspace(0, 1, 41)).round(5)
+    paths = landscapes.diagonal_network_paths(w1, w2, np.linspace(0, 1, 41)).round(5)
     alpha = alt.param("alpha", value=0.5, bind=alt.binding_range(min=0, max=1, step=0.025, name="α "))
     x = alt.X("first:Q", title="first weight", scale=alt.Scale(domain=[-2.4, 2.4], nice=False))
     y = alt.Y("second:Q", title="second weight", scale=alt.Scale(domain=[-2.4, 2.4], nice=False))
@@ -201,9 +201,9 @@ def diagonal_network(w1: tuple[float, float], w2: tuple[float, float]) -> alt.Ch
 
 def bent_but_low() -> alt.Chart:
     """A curve that lies under its chord and is not convex; where it bends the wrong way is marked."""
-    loss = toy.bent_but_low()
+    loss = landscapes.bent_but_low()
     t = np.linspace(0, 1, 101)
-    values, bends = (sympy.lambdify(toy.T, f)(t) for f in (loss, sympy.diff(loss, toy.T, 2)))
+    values, bends = (sympy.lambdify(landscapes.T, f)(t) for f in (loss, sympy.diff(loss, landscapes.T, 2)))
     table = pd.DataFrame(
         {"alpha": t, "loss": values, "shape": np.where(bends < 0, "not convex here", "convex here")}
     ).round(5)

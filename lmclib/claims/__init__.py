@@ -1,1 +1,4 @@
-"""The rules of the ledger as code, a file a group of chapters: from a chapter's tables to what `judge` needs."""
+"""What both papers claim, the rules that judge it, and the verdicts; no HTML and no files.
+
+In come tables of measurements; out come rows of the ledger. Imports `measures` and what is below.
+"""

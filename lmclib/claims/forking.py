@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from lmclib.barriers import barrier_height, barrier_kind
-
-STABLE = 0.02  # an error barrier below 2 % is none (Frankle et al. 2020)
+from lmclib.measures.barriers import barrier_height
+from lmclib.measures.kinds import STABLE, barrier_kind
 
 
 def stable_from(errors: pd.Series, below: float = STABLE) -> float | None:
@@ -114,7 +113,7 @@ def forking_claims(evolution: pd.DataFrame, geometry: pd.DataFrame) -> dict[str,
 
 
 class _Seed:
-    """What the rules look at, of one seed: `loss` and `error` are final barriers by fork epoch."""
+    """What the rules judge, of one seed: `loss` and `error` are final barriers by fork epoch."""
 
     def __init__(self, evolution: pd.DataFrame, geometry: pd.DataFrame):
         self.name = int(evolution.seed.iloc[0])
@@ -141,7 +140,7 @@ class _Seed:
 
 
 def _at_one_age(early: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float]:
-    """Both forks' plane cosines at the same age: the other's first look, and the early fork's nearest to it."""
+    """Both forks' plane cosines at the same age: the other's first epoch, and the early fork's nearest to it."""
     age = other.child_epoch.iloc[0]
     nearest = early.iloc[(early.child_epoch - age).abs().argmin()]
     return float(nearest.plane_cosine), float(other.plane_cosine.iloc[0])

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from lmclib.claims.forking import STABLE
-from lmclib.layerwise import NETWORK
+from lmclib.measures.kinds import STABLE
+from lmclib.measures.layerwise import NETWORK
 
 TENTH = 0.1  # of the full barrier: what "almost none" means in a single layer
 

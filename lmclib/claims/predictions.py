@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from lmclib.comparison import agreement
+from lmclib.measures.agreement import agreement
 
 BALLPARK, MATTERS = 2, 0.01  # a factor; nats, below which a barrier's prediction is not judged
 AS_CHEAP = 1.5  # costs are timed: methods that take the same derivatives must not differ by a busy moment

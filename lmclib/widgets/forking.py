@@ -2,12 +2,12 @@
 
 import ipywidgets as widgets
 
-from lmclib.barriers import barrier_evolution
+from lmclib.book.profiles import fork_specs
+from lmclib.book.settings import Settings, parameters
 from lmclib.charts import forking as figures
 from lmclib.errors import LmcError
-from lmclib.forking import fork_all
-from lmclib.profiles import fork_specs
-from lmclib.settings import Settings, parameters
+from lmclib.measures.barriers import barrier_evolution
+from lmclib.runs.fork import fork_all
 from lmclib.widgets.live import LiveBox
 
 

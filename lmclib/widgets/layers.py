@@ -2,10 +2,10 @@
 
 import ipywidgets as widgets
 
-from lmclib.cube import LayerCube
-from lmclib.energies import Energies
-from lmclib.layerwise import group_barriers
-from lmclib.prediction import predict_group_barriers
+from lmclib.cube.energies import Energies
+from lmclib.cube.points import LayerCube
+from lmclib.measures.layerwise import group_barriers
+from lmclib.measures.predictions import predict_group_barriers
 from lmclib.widgets.live import LiveBox
 
 

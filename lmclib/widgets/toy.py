@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import ipywidgets as widgets
 
-from lmclib import toy
 from lmclib.charts import toy as figures
+from lmclib.theory import landscapes
 from lmclib.widgets.live import LiveBox
 
 
@@ -31,6 +31,6 @@ class LandscapeExplorer(LiveBox):
         except ValueError as error:  # an LmcError is one
             self.said.value = f"<b>{html.escape(str(error))}</b>; type numbers with commas between them"
             return
-        self.said.value = toy.hierarchy(minima).to_html(index=False)
+        self.said.value = landscapes.hierarchy(minima).to_html(index=False)
         self.figure.outputs = ()
         self.figure.append_display_data(chart)

@@ -1,0 +1,84 @@
+"""Chapters: their sources, and the keys under which their executed copies are kept."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from lmclib.files import DIGITS
+from lmclib.root import ROOT
+from lmclib.store.fingerprint import source_closure
+from lmclib.store.results import RESULTS
+
+LAST = ("preface", "ledger")  # they show what the other chapters stored, so they run after them
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One notebook: where its source is, and the key under which its executed copy is kept."""
+
+    name: str
+    source: Path
+    key: str
+    folder: Path
+
+    @property
+    def executed(self) -> Path:
+        """Where its executed copy is, or will be."""
+        return self.folder / f"{self.name}.{self.key}.ipynb"
+
+
+def chapter_names(root: Path = ROOT) -> list[str]:
+    """The names of the chapters in the order of `_toc.yml`."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text())
+    return [Path(entry).name for entry in [toc["root"], *(chapter["file"] for chapter in toc["chapters"])]]
+
+
+def find_chapters(parameters: Mapping[str, str], folder: Path, root: Path = ROOT) -> list[Chapter]:
+    """All chapters in the order in which they run, with the keys of what they would compute now.
+
+    A key is made of a chapter's code cells, the parts of the library that they reach, its parameters, committed results and the
+    pinned packages. Prose is not in it.
+
+    Args:
+        parameters: `profile` and `store`.
+        folder: where executed copies are kept.
+        root: of the repository.
+    """
+    common = _digest(parameters, sys.version_info[:2], *_contents(root))
+    chapters: list[Chapter] = []
+    measured = [common]  # of all that decides what other chapters store
+    for name in sorted(chapter_names(root), key=lambda name: name in LAST):
+        source = root / "book" / f"{name}.ipynb"
+        code = code_cells(source)
+        own = _digest(code, sorted(source_closure("\n".join(_without_magics(cell) for cell in code)).items()))
+        measured.append(own)
+        chapters.append(Chapter(name, source, _digest(*(measured if name in LAST else (common, own))), folder))
+    return chapters
+
+
+def code_cells(source: Path) -> list[str]:
+    """The code cells of a notebook."""
+    cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def _without_magics(cell: str) -> str:
+    return "\n".join(line for line in cell.splitlines() if not line.lstrip().startswith(("%", "!")))
+
+
+def _contents(root: Path) -> list[bytes]:
+    """What every chapter may depend on: the pinned packages and the committed results."""
+    files = [root / "requirements.lock", *sorted((root / RESULTS).rglob("*.*"))]
+    return [path.relative_to(root).as_posix().encode() + path.read_bytes() for path in files if path.is_file()]
+
+
+def _digest(*parts: object) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part if isinstance(part, bytes) else repr(part).encode()).digest())
+    return digest.hexdigest()[:DIGITS]

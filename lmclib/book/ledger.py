@@ -1,0 +1,76 @@
+"""The ledger's rows: written down by the chapters that judge them, and put together for the page that shows them all."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from lmclib.book.settings import Settings
+from lmclib.claims.catalogue import CLAIMS
+from lmclib.claims.verdicts import judged
+from lmclib.files import read_json, write_text
+from lmclib.root import from_root
+from lmclib.store.dry_run import current_dry_run
+from lmclib.store.results import committed_results
+
+FOLDER = "ledger"  # in a store and among the results, with a folder a profile
+
+
+def judge(
+    claim: str,
+    holds: Mapping[object, bool | Sequence[bool]],
+    measured: str,
+    values: Sequence[float],
+    unit: str,
+    scale: str,
+    figure: str,
+    settings: Settings,
+    chapter: str,
+) -> pd.DataFrame:
+    """Judge a claim by its rule; write its row down if the chapter ran with its profile's own parameters.
+
+    A rerun with other parameters is an experiment of its reader's: it shows its rows and leaves the book's alone.
+
+    Args:
+        claim: the claim's ID.
+        holds: as `judged` takes them, like all up to `figure`.
+        measured: in words.
+        values: one a replicate.
+        unit: what the values are.
+        scale: model, data and length of the runs.
+        figure: the name of the figure that shows it.
+        settings: the chapter's settings; the row goes to their store.
+        chapter: the chapter's name.
+
+    Returns:
+        The row, as a table.
+
+    Raises:
+        LmcError: an unknown claim, or nothing to judge.
+    """
+    row = {**judged(claim, holds, measured, values, unit, scale, figure), "chapter": chapter}
+    if not settings.overridden and current_dry_run() is None:
+        path = rows_path(from_root(settings.store), settings.profile, chapter)
+        write_text(path, json.dumps({**read_json(path), claim: row}, indent=1, ensure_ascii=False))
+    return pd.DataFrame([row])
+
+
+def rows_path(folder: Path, profile: str, chapter: str) -> Path:
+    """Where a chapter's rows are, in a store or among the results."""
+    return folder / FOLDER / profile / f"{chapter}.json"
+
+
+def table(store: str | Path, profile: str) -> pd.DataFrame:
+    """Every claim in order, with its row where it was run at this profile, or at paper scale among the committed results."""
+    rows: dict[str, list[dict]] = {}
+    for folder in (from_root(store) / FOLDER / profile, committed_results() / FOLDER / "paper"):
+        for path in sorted(folder.glob("*.json")):
+            for claim, row in read_json(path).items():
+                rows.setdefault(claim, []).append(row)
+    empty = {"verdict": "not run yet", "measured": "", "spread": "", "scale": "", "chapter": "", "figure": ""}
+    return pd.DataFrame(
+        {"claim": c.id, "paper": c.paper, "where": c.where, "says": c.says, "rule": c.rule, **empty, **row}
+        for c in CLAIMS.values()
+        for row in rows.get(c.id, [{}])
+    )

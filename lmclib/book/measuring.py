@@ -1,0 +1,96 @@
+"""A chapter's measuring cells as a plain script: what trains and measures, without a notebook and without figures."""
+
+import json
+import linecache
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from lmclib.errors import LmcError
+from lmclib.root import from_root
+
+BOOK = from_root("book")
+TAG = "measure"  # of the cells that train and measure, in a notebook
+
+
+def measuring_chapters() -> list[str]:
+    """The names of the chapters that have something to measure."""
+    return [path.stem for path in sorted(BOOK.glob("*.ipynb")) if _cells(path)]
+
+
+def measure(chapter: str, given: Mapping[str, object]) -> dict[str, object]:
+    """Run a chapter's measuring cells, in order and in this process.
+
+    Args:
+        chapter: its name.
+        given: parameters that override those of its first cell.
+
+    Returns:
+        The variables that the cells leave behind.
+
+    Raises:
+        LmcError: no such chapter, one without anything to measure, a wrong parameter, or what the cells raise.
+    """
+    first, *rest = _source(chapter)
+    namespace: dict[str, object] = {"__name__": chapter}
+    _run(first, f"<{chapter}: parameters>", namespace)
+    namespace.update(given)
+    for i, cell in enumerate(rest, 1):
+        _run(cell, f"<{chapter}: measuring cell {i}>", namespace)
+    return namespace
+
+
+def measure_for(chapter: str, minutes: float, given: Mapping[str, object]) -> bool:
+    """`measure` in a process of its own that is stopped after some minutes; whether it came to its end.
+
+    What it trained and measured stays in the store, so the next slice goes on where this one was stopped: a stopped slice
+    loses at most its last epoch or measurement.
+
+    Raises:
+        LmcError: as `measure`, or the chapter failed, or so few minutes that nothing at all was finished in them, as then no
+            number of slices would do.
+    """
+    if minutes <= 0:
+        raise LmcError(f"minutes={minutes:g}: must be above 0")
+    namespace: dict[str, object] = {}
+    _run(_source(chapter)[0], f"<{chapter}: parameters>", namespace)
+    store = from_root(str(given.get("store", namespace["store"])))
+    before = _results(store)
+    options = [item for name, value in given.items() for item in ("-p", name, str(value))]
+    command = [sys.executable, "-m", "lmclib", "measure", chapter, "--in-one-go", *options]
+    try:
+        done = subprocess.run(command, check=False, timeout=60 * minutes)
+    except subprocess.TimeoutExpired:
+        if _results(store) == before:
+            raise LmcError(f"minutes={minutes:g}: nothing was finished in that time; give it more") from None
+        return False
+    if done.returncode:
+        raise LmcError(f"{chapter}: stopped with an error, said above; what was computed before is kept")
+    return True
+
+
+def _run(cell: str, name: str, namespace: dict[str, object]) -> None:
+    # as in a notebook, functions of a cell can be asked for their source, by which what they compute is remembered
+    linecache.cache[name] = len(cell), None, cell.splitlines(keepends=True), name
+    exec(compile(cell, name, "exec"), namespace)
+
+
+def _results(store: Path) -> set[Path]:
+    """Every checkpoint and table in a store; new content has a new name."""
+    return {path for suffix in ("safetensors", "parquet") for path in store.rglob(f"*.{suffix}")}
+
+
+def _source(chapter: str) -> list[str]:
+    """The parameters cell and the measuring cells of a chapter."""
+    path = BOOK / f"{chapter}.ipynb"
+    if not path.exists() or not (cells := _cells(path)):
+        raise LmcError(f"chapter={chapter!r}: must be one of {', '.join(measuring_chapters())}")
+    return cells
+
+
+def _cells(path: Path) -> list[str]:
+    cells = json.loads(path.read_text())["cells"]
+    tagged = [(cell["metadata"].get("tags", []), "".join(cell["source"])) for cell in cells]
+    measuring = [source for tags, source in tagged if TAG in tags]
+    return [source for tags, source in tagged if "parameters" in tags] + measuring if measuring else []

@@ -1,0 +1,138 @@
+"""The scales at which chapters run: `smoke` for tests, `digits` for a laptop, `paper` for a GPU."""
+
+from lmclib.book.settings import Settings, parameters
+from lmclib.runs.spec import ForkSpec
+from lmclib.training.recipe import RECIPES, Recipe
+
+SEEDS = 3  # replicates of every experiment: seed, seed + 1, …
+MEASURED = (1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 1)  # when children are measured, as parts of all epochs
+BATCH_SIZE = {"smoke": 32, "digits": 32, "paper": 128}
+# by how much the learning rate is divided for comparison (A12); Layer-wise Linear Mode Connectivity has 0.05 and 0.001
+LOWER = {"smoke": 10, "digits": 10, "paper": 50}
+
+# one experiment, shared by every chapter that looks at siblings, so that it is trained once
+FORKING = {
+    "smoke": {
+        "model": "resnet8-w4",
+        "data": "digits",
+        "fork_epochs": (0, 0.5, 1),
+        "epochs": 2,
+        "siblings": 2,
+        "seed": 0,
+        "lr": 0.1,
+        "weight_decay": 1e-4,
+        "precision": "float32",
+    },
+    "digits": {
+        "model": "resnet20-w8",
+        "data": "digits",
+        "fork_epochs": (0, 0.11, 0.25, 0.5, 1, 2, 4),
+        "epochs": 12,
+        "siblings": 2,
+        "seed": 0,
+        "lr": 0.1,
+        "weight_decay": 1e-4,
+        "precision": "float32",
+    },
+    "paper": {
+        "model": "resnet20",
+        "data": "cifar10",
+        "fork_epochs": (0, 0.5, 1, 2, 3, 5, 8, 15, 30),
+        "epochs": 160,
+        "siblings": 2,
+        "seed": 0,
+        "lr": 0.1,
+        "weight_decay": 1e-4,
+        "precision": "bf16",
+    },
+}
+
+# layers and predictions: `examples` are what energies and many sets of layers are measured on; without normalisation, as in Layer-wise Linear Mode Connectivity, so that forks part later
+LAYERS = {
+    "smoke": {**FORKING["smoke"], "model": "mlp-12-12-12", "examples": 360},
+    "digits": {**FORKING["digits"], "model": "resnet8-w8-none", "fork_epochs": (0, 0.5, 1, 2, 4, 5), "examples": 360},
+    "paper": {
+        **FORKING["paper"],
+        "model": "resnet18-none",
+        "fork_epochs": (0, 2, 4, 6, 8, 14, 20),
+        "epochs": 200,
+        "lr": 0.05,
+        "weight_decay": 5e-4,
+        "examples": 5_000,
+    },
+}
+# single-layer cuts of deep linear networks: random pairs to check, and stacks of pairs to train for some steps
+DEEP_LINEAR = {
+    "smoke": {"networks": 300, "stack": 4, "steps": 50, "seed": 0},
+    "digits": {"networks": 10_500, "stack": 40, "steps": 600, "seed": 0},
+    "paper": {"networks": 100_000, "stack": 200, "steps": 5_000, "seed": 0},
+}
+
+
+def measured_epochs(epochs: int) -> tuple[int, ...]:
+    """The epochs at which children are stored and measured: dense early, sparse late, the last included.
+
+    Example:
+        >>> measured_epochs(12)
+        (1, 2, 3, 4, 6, 9, 12)
+    """
+    return tuple(sorted({max(1, round(part * epochs)) for part in MEASURED}))
+
+
+def fork_specs(settings: Settings) -> list[ForkSpec]:
+    """The forking experiment that a chapter's settings describe, once for each of `SEEDS` seeds.
+
+    The learning rate falls tenfold after one half and after three quarters of the epochs, as in Landscaping Linear Mode
+    Connectivity, appendix B.1 (80 and 120 of 160).
+    """
+    recipe = Recipe(
+        epochs=settings.epochs,
+        batch_size=BATCH_SIZE[settings.profile],
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        milestones=(settings.epochs / 2, settings.epochs * 3 / 4),
+    )
+    return [
+        ForkSpec(
+            model=settings.model,
+            data=settings.data,
+            fork_epochs=settings.fork_epochs,
+            siblings=settings.siblings,
+            seed=seed,
+            recipe=recipe,
+            checkpoint_epochs=measured_epochs(settings.epochs),
+            precision=settings.precision,
+        )
+        for seed in range(settings.seed, settings.seed + SEEDS)
+    ]
+
+
+def layer_specs(settings: Settings) -> list[ForkSpec]:
+    """As `fork_specs`; at paper scale with the batches and the schedule of Layer-wise Linear Mode Connectivity, figure 1."""
+    own = {name: getattr(RECIPES["layer-wise"], name) for name in ("batch_size", "schedule", "warmup")}
+    return varied(fork_specs(settings), **(own if settings.profile == "paper" else {}))
+
+
+def normed_specs(settings: Settings) -> list[ForkSpec]:
+    """The networks with batch norm of the chapter on forking, as in `FORKING`, on the data and from the seed of another chapter."""
+    own = {name: getattr(settings, name) for name in ("profile", "store", "data", "seed", "precision")}
+    return fork_specs(parameters(own, FORKING))
+
+
+def varied(specs: list[ForkSpec], fork_epochs: tuple[float, ...] | None = None, **changes: object) -> list[ForkSpec]:
+    """The same experiments with other hyper-parameters, and with some of the forks only.
+
+    Example:
+        >>> (spec,) = varied([ForkSpec()], fork_epochs=(0,), weight_decay=0)
+        >>> spec.fork_epochs, spec.recipe.weight_decay, spec.recipe.lr
+        ((0,), 0, 0.1)
+    """
+    return [
+        spec.model_copy(
+            update={
+                "fork_epochs": spec.fork_epochs if fork_epochs is None else fork_epochs,
+                "recipe": spec.recipe.model_copy(update=changes),
+            }
+        )
+        for spec in specs
+    ]

@@ -1,0 +1,160 @@
+"""Results at paper scale: looked up where they are, priced where they are not, and packed to travel with the book."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmclib.book.estimates import estimate
+from lmclib.book.ledger import rows_path
+from lmclib.book.measuring import measure, measuring_chapters
+from lmclib.errors import LmcError
+from lmclib.files import read_json, write_text
+from lmclib.provenance import hardware
+from lmclib.root import from_root
+from lmclib.runs.family import Family
+from lmclib.store.dry_run import DryRun, NotRun, dry_run
+from lmclib.store.results import CARDS, committed_results
+from lmclib.store.store import RUNS
+
+MOST_BYTES = 25_000_000  # of all committed results, which everyone who clones the book downloads
+
+
+@dataclass(frozen=True)
+class Results:
+    """A chapter's variables at some scale, or none; and what a reader must know of them: data, hardware, seeds, or the cost.
+
+    Attributes:
+        tables: the variables that the measuring cells left behind; None where something is missing.
+        said: the caption, or what is missing and what it would cost.
+    """
+
+    tables: Mapping[str, object] | None
+    said: str
+
+
+def embedded_results(tables: Mapping[str, object]) -> Results:
+    """The results that a chapter has just measured, from its `globals()`."""
+    return Results(tables, f"{_what(tables)}; {hardware()}")
+
+
+def paper_results(chapter: str, store: str | Path = RUNS) -> Results:
+    """A chapter's results at profile `paper`, committed or in a store, or what they would cost."""
+    given = {"profile": "paper", "store": str(store), **_summary(chapter).get("given", {})}
+    try:
+        with dry_run() as found:
+            tables = measure(chapter, given)
+    except NotRun:
+        run = f"`make paper CHAPTER={chapter}` runs it in slices"
+        return Results(None, f"Not run yet. {_price(chapter, given)}. {run}")
+    return Results(tables, f"{_what(tables)}; {caption(summarise(chapter, found, {}))}")
+
+
+def _what(tables: Mapping[str, object]) -> str:
+    """The profile, networks, data and seeds of results."""
+    settings, families = tables["settings"], tables.get("families")
+    if not families:
+        return f"Profile {settings.profile}; seed {settings.seed}"
+    seeds = [family.spec.seed for family in families]
+    trained = f"{settings.model} on {families[0].card.label}, {settings.epochs} epochs"
+    return f"Profile {settings.profile}: {trained}; seeds {min(seeds)} to {max(seeds)}"
+
+
+def _price(chapter: str, given: Mapping[str, object]) -> str:
+    try:
+        return str(estimate(chapter, given))
+    except NotRun:
+        return "It needs no GPU"
+
+
+def pack(chapter: str, given: Mapping[str, object], store: str | Path) -> dict[str, object]:
+    """Copy a chapter's finished tables and ledger rows to the committed results, with their provenance; returns the summary.
+
+    Args:
+        chapter: its name.
+        given: parameters other than those of profile `paper`, where the run had such.
+        store: where the tables are.
+
+    Raises:
+        LmcError: something is missing, or the results would grow above 25 MB.
+    """
+    store, results = from_root(store), committed_results()
+    try:
+        with dry_run() as found:
+            measure(chapter, {"profile": "paper", "store": str(store), **given})
+    except NotRun as missing:
+        raise LmcError(
+            f"chapter={chapter!r}: is not finished ({missing}); go on with make paper CHAPTER={chapter}"
+        ) from None
+    new = [folder for folder in dict.fromkeys(found.tables) if folder.parent != results]
+    size = sum(path.stat().st_size for top in (results, *new) for path in top.rglob("*") if path.is_file())
+    if size > MOST_BYTES:
+        raise LmcError(
+            f"results={str(results)!r}: would hold {size / 1e6:.1f} MB; must be at most {MOST_BYTES / 1e6:g} MB"
+        )
+    summary = summarise(chapter, found, given)
+    for folder in new:
+        target = results / read_json(folder / "provenance.json")["question"]
+        shutil.rmtree(target, ignore_errors=True)  # an answer of earlier code
+        shutil.copytree(folder, target)
+    cards = {family.card.label: family.card.model_dump() for family in found.families}
+    if cards:
+        _merge(results / CARDS, cards)
+    if rows := read_json(rows_path(store, "paper", chapter)):
+        _merge(rows_path(results, "paper", chapter), rows)
+    write_text(results / f"{chapter}.json", json.dumps(summary, indent=1))
+    return summary
+
+
+def pack_all(store: str | Path) -> dict[str, str]:
+    """`pack` every chapter that is finished; what became of each, by name."""
+    said = {}
+    for chapter in measuring_chapters():
+        try:
+            said[chapter] = caption(pack(chapter, _summary(chapter).get("given", {}), store))
+        except LmcError as error:
+            said[chapter] = str(error)
+    return said
+
+
+def summarise(chapter: str, found: DryRun, given: Mapping[str, object]) -> dict[str, object]:
+    """Where a chapter's tables and networks come from: data, seeds, hardware, commits, dates and seconds."""
+    tables = [signed for folder in dict.fromkeys(found.tables) if (signed := read_json(folder / "provenance.json"))]
+    runs = {at: family.store for family in found.families for at in _addresses(family)}
+    networks = [signed for at, store in runs.items() if (signed := read_json(store.root / at / "provenance.json"))]
+    before = _summary(chapter)
+    made = tables + networks
+    return {
+        "chapter": chapter,
+        "given": dict(given) or before.get("given", {}),
+        "data": sorted({family.card.label for family in found.families}),
+        "seeds": sorted({family.spec.seed for family in found.families}),
+        "hardware": sorted({one["hardware"] for one in made}),
+        "commits": sorted({one["commit"] for one in made}),
+        "dates": sorted({one["date"] for one in made}),
+        "tables": len(tables),
+        # the networks themselves stay where they were trained: their times are known there, and from the summary elsewhere
+        "training_seconds": round(sum(one["seconds"] for one in networks)) or before.get("training_seconds", 0),
+        "measuring_seconds": round(sum(one["seconds"] for one in tables)),
+    }
+
+
+def caption(summary: Mapping[str, object]) -> str:
+    """Where results come from, in a line."""
+    minutes = f"{summary['training_seconds'] / 60:.1f} + {summary['measuring_seconds'] / 60:.1f} minutes of training and measuring"
+    when = f"until {summary['dates'][-1]}, commit {', '.join(summary['commits'])}" if summary["dates"] else "undated"
+    return f"{', '.join(summary['hardware'])}, {minutes} {when}"
+
+
+def _summary(chapter: str) -> dict:
+    return read_json(committed_results() / f"{chapter}.json")
+
+
+def _addresses(family: Family) -> list[str]:
+    steps, siblings = family.fork_steps, range(family.spec.siblings)
+    return [family.parent_address, *(family.child_address(step, k) for step in steps for k in siblings)]
+
+
+def _merge(path: Path, new: Mapping) -> None:
+    write_text(path, json.dumps({**read_json(path), **new}, indent=1, ensure_ascii=False))

@@ -1,0 +1,172 @@
+"""A chapter's parameters: the profile's values, overridden by the reader's, checked before any compute."""
+
+import ast
+import html
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from lmclib.device import Precision, compute_quietly
+from lmclib.errors import LmcError
+from lmclib.root import from_root
+from lmclib.store.store import RUNS
+
+
+def _listed(value: Any) -> Any:
+    """Papermill's `-p` hands over a list as the string that was typed."""
+    if isinstance(value, str):
+        try:
+            value = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            raise ValueError("must be a list of numbers such as [0, 0.5, 2]") from None
+    return [value] if isinstance(value, int | float) else value
+
+
+Epoch = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+SEEN = "_lmclib_parameters"  # in a kernel's namespace: the parameters so far, and how many cells ran before them
+
+
+class Values(BaseModel):
+    """Every parameter that any chapter takes, with what is allowed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    profile: str
+    store: str = Field(min_length=1)
+    model: str = Field("", min_length=1)
+    data: str = Field("", min_length=1)
+    fork_epochs: Annotated[tuple[Epoch, ...], Field(min_length=1), BeforeValidator(_listed)] = ()
+    epochs: int = Field(0, ge=1)
+    siblings: int = Field(0, ge=1)
+    seed: int = Field(0, ge=0)
+    lr: float = Field(0, gt=0, allow_inf_nan=False)
+    weight_decay: float = Field(0, ge=0, allow_inf_nan=False)
+    precision: Precision = "float32"
+    examples: int = Field(0, ge=1)
+    networks: int = Field(0, ge=1)
+    stack: int = Field(0, ge=1)
+    steps: int = Field(0, ge=1)
+    minima: Annotated[tuple[float, ...], Field(min_length=2), BeforeValidator(_listed)] = ()
+
+
+class Settings:
+    """The resolved parameters of a chapter: attributes by name, a table when shown."""
+
+    def __init__(self, values: Mapping[str, Any], given: set[str]):
+        self._given, self._values = given, dict(values)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._values:
+            raise AttributeError(f"this chapter has no parameter {name!r}; it has {', '.join(self._values)}")
+        return self._values[name]
+
+    @property
+    def overridden(self) -> set[str]:
+        """The parameters that the reader gave; where runs are stored is not one that changes a result."""
+        return self._given - {"store"}
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{name}</td><td>{html.escape(str(value))}</td><td>{'given' if name in self._given else 'from the profile'}</td></tr>"
+            for name, value in self._values.items()
+        )
+        return f"<table class='lmc-settings'><thead><tr><th>parameter</th><th>value</th><th></th></tr></thead><tbody>{rows}</tbody></table>"
+
+    def __repr__(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self._values.items())
+
+
+def parameters(namespace: Mapping[str, Any], profiles: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """Resolve and check a chapter's parameters; call it in the first cell after the one tagged `parameters`.
+
+    Args:
+        namespace: the notebook's `globals()`. Any variable in it that is no parameter of the chapter is an error: papermill
+            itself only warns of an unknown name.
+        profiles: for each profile the values of the chapter's parameters; their names are those that are allowed.
+
+    Raises:
+        LmcError: an unknown parameter or profile, or a value out of range, in one line.
+
+    Example:
+        >>> parameters({"profile": "digits", "seed": None, "lr": "0.2"}, {"digits": {"seed": 0, "lr": 0.1}}).lr
+        0.2
+    """
+    compute_quietly()
+    profile = namespace.get("profile", "digits")
+    if profile not in profiles:
+        raise LmcError(f"profile={profile!r}: must be one of {', '.join(map(repr, profiles))}")
+    allowed = {"profile": profile, "store": RUNS, **profiles[profile]}
+    names = _names(namespace)
+    for name in names:
+        if name not in allowed:
+            raise LmcError(f"{name}={namespace[name]!r}: unknown parameter; this chapter has {', '.join(allowed)}")
+    given = {name: namespace[name] for name in names if namespace[name] is not None and name != "profile"}
+    values = _validated({**allowed, **given})
+    _check(values)
+    _note_cells(namespace)
+    return Settings(
+        {name: values[name] for name in allowed},
+        set(given) - ({"store"} if given.get("store") == RUNS else set()),
+    )
+
+
+def _names(namespace: Mapping[str, Any]) -> list[str]:
+    """The names that are meant as parameters: at first all plain variables there are; in a kernel in which chapters ran before,
+    those that cells of plain assignments have set since.
+    """
+    if SEEN not in namespace:
+        return [name for name in namespace if _is_parameter(name, namespace)]
+    before, cells = namespace[SEEN]
+    now = {name for cell in namespace.get("In", [])[cells:] for name in _assigned(cell)}
+    return [name for name in namespace if name in before | now and _is_parameter(name, namespace)]
+
+
+def _note_cells(namespace: Mapping[str, Any]) -> None:
+    """Remember in a live kernel which parameters there are, so that variables of later cells are not taken for some."""
+    if isinstance(namespace, dict) and "In" in namespace:
+        namespace[SEEN] = frozenset(_names(namespace)), len(namespace["In"])
+
+
+def _assigned(cell: str) -> set[str]:
+    """The names that a cell sets, if all it does is to set names to plain values."""
+    names = set()
+    try:
+        for node in ast.parse(cell).body:
+            (target,) = node.targets if isinstance(node, ast.Assign) else [node.target]
+            ast.literal_eval(node.value)
+            names.add(target.id)
+    except (AttributeError, SyntaxError, ValueError):  # it does something else, too
+        return set()
+    return names
+
+
+def _is_parameter(name: str, namespace: Mapping[str, Any]) -> bool:
+    value = namespace[name]
+    notebook = name in ("In", "Out", "exit", "quit", "get_ipython", "open")
+    return not (name.startswith("_") or notebook or isinstance(value, ModuleType) or callable(value))
+
+
+def _validated(raw: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return dict(Values(**raw))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = first["loc"][0]
+        said = first["msg"].removeprefix("Value error, ").replace("Input should", "must")
+        raise LmcError(f"{name}={raw.get(name)!r}: {said}") from None
+
+
+def _check(values: Mapping[str, Any]) -> None:
+    for name in ("fork_epochs", "minima"):
+        if len(set(values[name])) < len(values[name]):
+            raise LmcError(f"{name}={list(values[name])}: must not hold a number twice")
+    if values["epochs"] and values["fork_epochs"] and max(values["fork_epochs"]) >= values["epochs"]:
+        raise LmcError(
+            f"fork_epochs={list(values['fork_epochs'])}: must be below the parent's length, epochs={values['epochs']}"
+        )
+    if (path := from_root(values["store"])).exists() and not path.is_dir():
+        raise LmcError(f"store={values['store']!r}: is a file; must be a folder")

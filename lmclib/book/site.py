@@ -1,0 +1,93 @@
+"""The site: executed chapters laid out as their sources are, and rendered without running anything."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+
+from lmclib.book.chapters import Chapter, chapter_names
+from lmclib.errors import LmcError
+from lmclib.files import write_text
+from lmclib.root import ROOT
+
+INJECTED = "injected-parameters"  # the tag of the cell that papermill puts in
+
+
+def lay_out(chapters: Sequence[Chapter], stage: Path, profile: str) -> None:
+    """Lay out the executed notebooks as their sources are laid out, so that rendering runs nothing."""
+    (stage / "book").mkdir(parents=True, exist_ok=True)
+    for name in ("_config.yml", "_toc.yml"):
+        _copy(ROOT / name, stage / name)
+    for path in sorted((ROOT / "book").rglob("*")):
+        if path.is_file() and path.suffix != ".ipynb" and ".ipynb_checkpoints" not in path.parts:
+            _copy(path, stage / path.relative_to(ROOT))
+    for chapter in chapters:
+        _merge_notebook(chapter, stage / chapter.source.relative_to(ROOT))
+    write_text(stage / "book" / "built.md", _built(chapters, profile))
+
+
+def _copy(source: Path, target: Path) -> None:
+    # an unchanged file keeps its time, so that Sphinx reads only what changed
+    if not target.exists() or target.read_bytes() != source.read_bytes():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+
+
+def _merge_notebook(chapter: Chapter, target: Path) -> None:
+    """Write a chapter's source with the outputs of its executed copy: prose may be newer than those."""
+    source, executed = (nbformat.read(path, as_version=4) for path in (chapter.source, chapter.executed))
+    ran = [
+        cell for cell in executed.cells if cell.cell_type == "code" and INJECTED not in cell.metadata.get("tags", [])
+    ]
+    for cell, done in zip((cell for cell in source.cells if cell.cell_type == "code"), ran, strict=True):
+        cell.outputs, cell.execution_count = done.outputs, done.execution_count
+    text = nbformat.writes(source)
+    if not target.exists() or target.read_text(encoding="utf-8") != text:
+        write_text(target, text)
+
+
+def _built(chapters: Sequence[Chapter], profile: str) -> str:
+    """Which machine built this copy, and how long each chapter took."""
+    rows, dates = [], []
+    order = chapter_names()
+    for chapter in sorted(chapters, key=lambda chapter: order.index(chapter.name)):
+        record = json.loads(chapter.executed.read_text())["metadata"]["papermill"]
+        dates.append(record["start_time"][:10])
+        rows.append(f"| {chapter.name} | {record['duration']:.0f} |")
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "altair", "jupyter-book"))
+    lines = [
+        f"Profile `{profile}`, run on {max(dates)}: Python {platform.python_version()}, {packages}; "
+        f"{platform.system()} on {platform.machine()} with {os.cpu_count()} cores, {_accelerator()}.",
+        "",
+        "| chapter | seconds |",
+        "| --- | ---: |",
+        *rows,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _accelerator() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+
+
+def render(stage: Path, output: Path) -> None:
+    made = output / "site"
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "-W", "-n", "--keep-going", "-q"]
+    done = subprocess.run(
+        [*command, str(stage), "--path-output", str(made)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        said = [line for line in (done.stdout + done.stderr).splitlines() if "WARNING" in line or "ERROR" in line]
+        raise LmcError("the site has warnings:\n" + "\n".join(said or (done.stdout + done.stderr).splitlines()[-20:]))
+    html = output / "html"
+    shutil.rmtree(html, ignore_errors=True)
+    shutil.copytree(made / "_build" / "html", html)

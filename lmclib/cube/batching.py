@@ -1,0 +1,94 @@
+"""Data in batches that fit into memory."""
+
+import gc
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+Result = TypeVar("Result")
+Batches = tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]]
+DEFAULT = 250, 2000  # examples at a time where nothing else decides, on a CPU and on a GPU
+
+
+class Batching:
+    """How data reach what is computed: on which device, of which type, and how many examples at a time.
+
+    Args:
+        device: where.
+        dtype: the floating type of inputs and targets; whole numbers stay what they are.
+        size: examples at a time where data are a pair of tensors; by default as many as suit what is computed.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, size: int | None):
+        self.device, self.dtype, self.size = device, dtype, size
+
+    def of(self, data: Batches, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of data; a pair of tensors in pieces as the user wants them, or of some size."""
+        if is_pair(data):
+            size = self.size or size or DEFAULT[self.device.type != "cpu"]
+            data = zip(*(part.split(size) for part in data), strict=True)
+        for batch in data:
+            yield tuple(self._here(part) for part in batch)
+
+    def _here(self, part: Tensor) -> Tensor:
+        part = part.to(self.device, non_blocking=True)
+        return part.to(self.dtype) if part.is_floating_point() else part
+
+
+def is_pair(data: Batches) -> bool:
+    """Whether data are one pair of tensors, rather than batches."""
+    return isinstance(data, tuple) and len(data) == 2 and all(map(torch.is_tensor, data))
+
+
+class HalvedBatches:
+    """Batches that fit into memory: where one does not, half of it is tried, and half from then on.
+
+    Args:
+        what: what the message says is being computed.
+        size: at most so many examples at a time, to begin with; whole batches by default.
+
+    Example:
+        >>> batches = HalvedBatches("sums", 4)
+        >>> list(batches.over([(torch.arange(6.0), torch.arange(6))], lambda x, y: float(x.sum())))
+        [6.0, 9.0]
+    """
+
+    def __init__(self, what: str, size: int | None = None):
+        self.what, self.size = what, size
+
+    def over(
+        self, batches: Iterable[tuple[Tensor, Tensor]], work: Callable[[Tensor, Tensor], Result]
+    ) -> Iterator[Result]:
+        """What `work` returns for each piece of each batch; a piece that did not fit is worked on again in halves.
+
+        `work` must leave no trace but what it returns, as it may be stopped in the middle.
+
+        Raises:
+            torch.OutOfMemoryError: not even one example fits.
+        """
+        for x, y in batches:
+            at = 0
+            while at < len(y):
+                rows = slice(at, at + (self.size or len(y)))
+                tried = len(y[rows])
+                try:
+                    done = (work(x[rows], y[rows]),)
+                except torch.OutOfMemoryError:
+                    if tried == 1:
+                        raise
+                    done = None
+                if done is None:  # out of the except clause, whose traceback holds on to what was computed
+                    self._halve(tried)
+                    continue
+                at += tried
+                yield done[0]
+
+    def _halve(self, tried: int) -> None:
+        self.size = tried // 2
+        warnings.warn(f"{self.what}: out of memory; going on with {self.size} examples at a time", stacklevel=4)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

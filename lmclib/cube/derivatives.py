@@ -1,0 +1,153 @@
+"""Derivatives of the cube: exact, with running statistics as parameters among the others."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from lmclib.cube.batching import Batches, Batching, HalvedBatches, Result
+from lmclib.cube.interpolation import Interpolation
+from lmclib.device import full_precision
+from lmclib.errors import LmcError
+from lmclib.networks.differentiable import Functional, jet
+
+NUMBERS = 2**17, 2**22  # inputs at a time, on a CPU and on a GPU: the graphs of derivatives hold far more than a pass
+
+
+class Derivatives:
+    r"""Derivatives of $\varphi(a) = \mathcal L(\theta_1 + \sum_\ell a_\ell P_\ell\Delta)$ in $a$, and of the outputs along lines.
+
+    Args:
+        model: the architecture.
+        ends: the two models.
+        loss: (outputs, y) to the mean over the batch.
+        data: as `LayerCube` takes them.
+        batching: how data reach the model.
+
+    Attributes:
+        passes: what was asked for so far, in forward passes over the data.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        ends: Interpolation,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        data: Batches,
+        batching: Batching,
+    ):
+        self.function, self.ends, self.loss, self.data, self.batching = Functional(model), ends, loss, data, batching
+        self.device, self.dtype = batching.device, batching.dtype
+        x = next(batching.of(data))[0]
+        at_most = max(1, NUMBERS[self.device.type != "cpu"] // max(1, x[0].numel()))
+        self.batches = HalvedBatches("derivatives of the cube", at_most)
+        self.passes = 0
+
+    def _state(self, a: float | Tensor) -> dict[str, Tensor]:
+        return self.ends.moved(self.ends.points(a)[0].to(self.device, self.dtype))
+
+    def _over_batches(self, work: Callable[[Tensor, Tensor], Result]) -> Iterator[Result]:
+        return self.batches.over(self.batching.of(self.data, self.batches.size), work)
+
+    def parameter_gradient(self, a: float | Tensor) -> Tensor:
+        r"""$\nabla_\theta\mathcal L(\theta(a))$ over all parameters of all layers, statistics left out: (p,) float64."""
+        total, count = 0, 0
+        state = {key: value.detach() for key, value in self._state(a).items()}
+        leaves = [state[key].requires_grad_() for layer in self.ends.layers for key in layer.parameters]
+        self.passes += 3
+
+        def work(x: Tensor, y: Tensor) -> tuple[Tensor, int]:
+            parts = torch.autograd.grad(self.loss(self.function(state, x), y), leaves, materialize_grads=True)
+            return torch.cat([part.double().flatten() for part in parts]) * len(y), len(y)
+
+        with full_precision():
+            for part, n in self._over_batches(work):
+                total, count = total + part, count + n
+        return (total / count).cpu()
+
+    def jets(self, a: Tensor, direction: Tensor, order: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+        r"""The outputs at $a$ and their derivatives along a direction in the cube, up to `order`, batch by batch.
+
+        $f^{(k)} = \frac{d^k}{dt^k} f_{\theta(a + t d)}(x)\big|_{t=0}$ by nested forward mode: no Hessian is formed.
+
+        Args:
+            a: a point (L,).
+            direction: (L,).
+            order: the highest derivative.
+
+        Yields:
+            $(f, f', \dots)$, each (B, ...), and the targets (B, ...).
+
+        Raises:
+            LmcError: recomputed statistics.
+        """
+        start = self._state(a)
+        # layers that stay carry no derivative, which saves the work on all before the first that moves; those that move are one
+        # vector, as forward mode is slow to begin with each operation
+        moves = zip(self.ends.layers, self.ends.points(direction)[0].tolist(), strict=True)
+        moving = [(key, d) for layer, d in moves if d for key in layer.tensors]
+        at = torch.cat([start[key].flatten() for key, _ in moving])
+        along = torch.cat([(d * (self.ends.t2[key] - self.ends.t1[key])).flatten() for key, d in moving])
+        zero = torch.zeros((), dtype=self.dtype, device=self.device)
+
+        def moved(t: Tensor) -> dict[str, Tensor]:
+            parts = (at + t * along).split([start[key].numel() for key, _ in moving])
+            return start | {key: part.view_as(start[key]) for (key, _), part in zip(moving, parts, strict=True)}
+
+        def work(x: Tensor, y: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+            return jet(lambda t: self.function(moved(t), x), zero, order), y
+
+        self.passes += 2**order
+        with full_precision():
+            yield from self._over_batches(work)
+
+    @torch.no_grad()
+    def seconds_per_pass(self) -> float:
+        """The seconds of one forward pass over the data: the unit in which derivatives and predictions are priced."""
+        state = self._state(0)
+
+        def work(x: Tensor, y: Tensor) -> float:
+            start = time.perf_counter()
+            float(self.function(state, x).sum())  # reading a number waits for the device
+            return time.perf_counter() - start
+
+        with full_precision():
+            return sum(self._over_batches(work))
+
+    def up_to(self, order: int, a: float | Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient (L,) and, for order 2, the Hessian (L, L) at a point; zeros in its place for order 1."""
+        points = self.ends.points(a)
+        if len(points) != 1:
+            raise LmcError(
+                f"a: has {len(points)} points; a derivative is taken at one, a number or ({points.shape[1]},)"
+            )
+        n_layers, count, sums = points.shape[1], 0, None
+
+        def work(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, int]:
+            # a leaf for each layer, so that a backward pass for some layers does not visit the others
+            leaves = [alpha.to(self.device, self.dtype).requires_grad_() for alpha in points[0]]
+            loss = self.loss(self.function(self.ends.moved(leaves), x), y)
+            if not loss.requires_grad:
+                raise LmcError(f"loss={getattr(self.loss, '__name__', self.loss)!r}: has no derivative in the outputs")
+            first = torch.autograd.grad(loss, leaves, create_graph=order > 1, materialize_grads=True)
+            hessian = torch.zeros(n_layers, n_layers, dtype=torch.float64, device=self.device)
+            for i in range(n_layers if order > 1 else 0):
+                hessian[i, i:] = _second(first[i], leaves[i:])
+            return torch.stack(first).detach().double() * len(y), hessian * len(y), len(y)
+
+        self.passes += 3 + 4 * n_layers * (order - 1)
+        with full_precision():
+            for *parts, n in self._over_batches(work):
+                sums = parts if sums is None else [total + part for total, part in zip(sums, parts, strict=True)]
+                count += n
+        gradient, hessian = ((total / count).cpu() for total in sums)
+        return gradient, hessian + hessian.triu(1).T
+
+
+def _second(slope: Tensor, leaves: list[Tensor]) -> Tensor:
+    """The derivatives of a first derivative; zero where it does not depend on anything."""
+    if not slope.requires_grad:
+        return torch.zeros(len(leaves), dtype=torch.float64, device=leaves[0].device)
+    row = torch.autograd.grad(slope, leaves, retain_graph=True, materialize_grads=True)
+    return torch.stack(row).detach().double()

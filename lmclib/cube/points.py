@@ -1,0 +1,344 @@
+"""The layer cube between two models: everything in this book is a restriction or a derivative of it."""
+
+import copy
+from collections.abc import Callable, Mapping
+from functools import cache, cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lmclib.cube.batching import Batches, Batching, HalvedBatches, is_pair
+from lmclib.cube.derivatives import Derivatives
+from lmclib.cube.interpolation import Interpolation, check_states
+from lmclib.cube.shared import SharedEvaluation
+from lmclib.cube.statistics import own_statistics, tracked_norms
+from lmclib.device import full_precision
+from lmclib.errors import LmcError
+from lmclib.networks.layers import find_layers
+from lmclib.networks.stacked import SMALL, Stack
+
+LOSSES = {"cross_entropy": F.cross_entropy, "squared": F.mse_loss}
+WIDTH = 4  # points evaluated side by side where images are small
+# where points share passes: the largest value of all points together is at most so many numbers, on a CPU and on a GPU, but each
+# point has so many examples at least
+NUMBERS, EXAMPLES = (2**25, 2**31), 8
+AT_ONCE = 2**27, 2**32  # numbers in the largest value up to which statistics are those of all data as one batch
+KEPT = 4  # interpolated weights are kept while points are walked, where there are no more coefficients than these
+SHARED = 0.7  # of all layers of all points, the part left to compute below which sharing beats side by side
+
+
+class Values(NamedTuple):
+    """Mean loss (nats for cross-entropy) and error (a fraction in [0, 1]), float64; error is NaN without classes."""
+
+    loss: Tensor
+    error: Tensor
+
+
+class LayerCube:
+    r"""The layer cube $\varphi(a) = \mathcal{L}(\theta_1 + \sum_\ell a_\ell P_\ell \Delta)$, $a \in [0, 1]^L$.
+
+    $\Delta = \theta_2 - \theta_1$ and $P_\ell$ projects on layer $\ell$. The diagonal $\varphi(\alpha \cdot 1)$ is the
+    linear path of both papers, the edges at the corners are single layers, staircases are cumulative averages.
+
+    Running statistics of normalisation layers are interpolated like weights (`norm_stats="interpolate"`) or computed anew
+    at every point from `norm_data` (`"recompute"`): the moments of all of it as one batch where that fits into memory, else the
+    means over batches of their moments. Integer buffers are never interpolated: they are model 1's. Frozen
+    parameters move like all others; a shared (tied) one counts once, in the first layer that uses it.
+
+    Values and derivatives are computed in the state dicts' floating-point type, so float64 state dicts give float64
+    throughout, and float32 ones float32 without TF32; sums over examples are float64 always, and results are on the CPU.
+    Where a batch does not fit into memory, half of it is tried, with a warning.
+
+    Args:
+        model: the architecture, any `nn.Module`; its own weights are not used.
+        t1: the state dict of model 1.
+        t2: the state dict of model 2.
+        data: a pair of tensors (x, y), or anything that yields (x, y) batches again at every pass.
+        loss: `cross_entropy`, `squared`, or a callable (outputs, y) that returns the mean over the batch.
+        norm_stats: `interpolate` or `recompute`.
+        norm_data: where recomputed statistics come from, like `data`; `data` itself by default.
+        batch_size: examples at a time where `data` is a pair of tensors; by default as many as suit what is computed.
+        device: where to compute; where the first tensor of `t1` is by default.
+
+    Attributes:
+        passes: what was asked for so far, in forward passes over the data at one point: a gradient counts three, a row of
+            the Hessian four, outputs with k derivatives $2^k$.
+
+    Raises:
+        LmcError: state dicts of different architectures, NaN weights, an unknown loss or treatment of statistics.
+
+    Example:
+        >>> net, x = nn.Linear(1, 1, bias=False), torch.ones(1, 1)
+        >>> t1, t2 = {"weight": torch.tensor([[-1.0]])}, {"weight": torch.tensor([[3.0]])}
+        >>> LayerCube(net, t1, t2, (x, torch.zeros(1, 1)), loss="squared")(0.25).loss.item()  # (-1 + 0.25 * 4)^2
+        0.0
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        t1: Mapping[str, Tensor],
+        t2: Mapping[str, Tensor],
+        data: Batches,
+        loss: str | Callable[[Tensor, Tensor], Tensor] = "cross_entropy",
+        norm_stats: str = "interpolate",
+        norm_data: Batches | None = None,
+        batch_size: int | None = None,
+        device: str | torch.device | None = None,
+    ):
+        check_states(model, t1, t2)
+        if norm_stats not in ("interpolate", "recompute"):
+            raise LmcError(f"norm_stats={norm_stats!r}: must be 'interpolate' or 'recompute'")
+        if not callable(loss) and loss not in LOSSES:
+            raise LmcError(f"loss={loss!r}: must be one of {', '.join(LOSSES)}, or a callable(outputs, y)")
+        self.device = torch.device(next(iter(t1.values())).device if device is None else device)
+        t1, t2 = ({key: value.to(self.device) for key, value in t.items()} for t in (t1, t2))
+        self.loss = loss if callable(loss) else LOSSES[loss]
+        self.norm_stats = norm_stats
+        self.data, self.norm_data = data, data if norm_data is None else norm_data
+        self.dtype = next(value.dtype for value in t1.values() if value.is_floating_point())
+        self.batching = Batching(self.device, self.dtype, batch_size)
+        x = next(self.batching.of(self.data))[0][:2]
+        self.model = copy.deepcopy(model).to(self.device, self.dtype)
+        self.ends = Interpolation(t1, t2, find_layers(self.model, x))
+        small = x.dim() == 4 and x[0, 0].numel() <= SMALL
+        self._stack = Stack(self.model, WIDTH if small else 1, x).eval()
+        if self._stack.width == 1:
+            self._stack.to(memory_format=torch.channels_last)
+        self._batches = HalvedBatches("points of the cube")
+        self._passes = 0
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the L layers, in the order of the forward pass."""
+        return tuple(layer.name for layer in self.ends.layers)
+
+    @property
+    def passes(self) -> int:
+        """What was asked for so far, in forward passes over the data at one point."""
+        asked = self.__dict__.get("derivatives")
+        return self._passes + (asked.passes if asked else 0)
+
+    @cached_property
+    def derivatives(self) -> Derivatives:
+        """The derivatives behind `gradient`, `hessian` and every prediction.
+
+        Raises:
+            LmcError: recomputed statistics.
+        """
+        if self.norm_stats != "interpolate":
+            raise LmcError(
+                f"norm_stats={self.norm_stats!r}: derivatives exist for 'interpolate' only, where statistics are part of θ"
+            )
+        return Derivatives(self.model, self.ends, self.loss, self.data, self.batching)
+
+    def state(self, a: float | Tensor) -> dict[str, Tensor]:
+        """The state dict at one point of the cube, a number or (L,), without recomputed statistics."""
+        return self.ends.state(self.ends.points(a)[0])
+
+    @torch.no_grad()
+    def __call__(self, a: float | Tensor) -> Values:
+        r"""$\varphi$ and the error at points of the cube.
+
+        Args:
+            a: a number (all layers), one point (L,), or n points (n, L).
+
+        Returns:
+            Loss and error, of shape () or (n,).
+
+        Raises:
+            LmcError: a vector of the wrong length.
+        """
+        points = self.ends.points(a)
+        self._passes += len(points)
+        with full_precision():
+            if self.norm_stats == "interpolate" and self._shares(points):
+                parts = [self._evaluate_shared(points)]
+            else:
+                parts = [self._evaluate(chunk) for chunk in points.split(self._stack.width)]
+        loss, error = (torch.cat(part) for part in zip(*parts, strict=True))
+        return Values(loss, error) if torch.as_tensor(a).dim() == 2 else Values(loss[0], error[0])
+
+    def gradient(self, a: float | Tensor) -> Tensor:
+        r"""$\partial\varphi / \partial a$ at one point, exact: entry $\ell$ is $\langle\nabla\mathcal L(\theta(a)), P_\ell\Delta\rangle$.
+
+        Args:
+            a: a number (all layers) or one point (L,).
+
+        Returns:
+            (L,) float64.
+
+        Raises:
+            LmcError: several points, recomputed statistics, a loss without a derivative.
+
+        Example:
+            >>> net, x = nn.Linear(1, 1, bias=False), torch.ones(1, 1)
+            >>> ends = ({"weight": torch.tensor([[w]])} for w in (-1.0, 3.0))
+            >>> LayerCube(net, *ends, (x, torch.zeros(1, 1)), loss="squared").gradient(0)  # 2 (-1) 4
+            tensor([-8.], dtype=torch.float64)
+        """
+        return self.derivatives.up_to(1, a)[0]
+
+    def hessian(self, a: float | Tensor) -> Tensor:
+        r"""$\partial^2\varphi / \partial a^2$ at one point, exact: the energies $(P_\ell\Delta)^\top H(\theta(a)) (P_m\Delta)$.
+
+        Where activations are piecewise linear, this is the Hessian within the linear region of each example: the kinks between
+        regions, where the gradient jumps, are not in it.
+
+        One row a layer by a second backward pass, which stops at that layer: the matrix is symmetric, so half of each
+        row is known. `float32` weights give it to about six digits, `float64` ones to rounding.
+
+        Args:
+            a: a number (all layers) or one point (L,).
+
+        Returns:
+            (L, L) float64, symmetric.
+
+        Raises:
+            LmcError: as `gradient`.
+
+        Source:
+            Landscaping Linear Mode Connectivity, equations 20 and 21: the matrix of cross-layer energies.
+
+        Example:
+            >>> net, x = nn.Linear(1, 1, bias=False), torch.ones(1, 1)
+            >>> ends = ({"weight": torch.tensor([[w]])} for w in (-1.0, 3.0))
+            >>> LayerCube(net, *ends, (x, torch.zeros(1, 1)), loss="squared").hessian(0)  # 2 · 4²
+            tensor([[32.]], dtype=torch.float64)
+        """
+        return self.derivatives.up_to(2, a)[1]
+
+    def _evaluate(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and error at no more points than the stack has members; members to spare repeat the last point."""
+        for k in range(self._stack.width):
+            self._stack.load(k, self.ends.state(points[min(k, len(points) - 1)]))
+
+        def work(x: Tensor, y: Tensor) -> tuple[Tensor, int]:
+            out = self._outputs(x)
+            return torch.stack([self._sums(out[:, k], y) for k in range(len(points))], 1), len(y)
+
+        if self.norm_stats == "interpolate" or not tracked_norms(self._stack):
+            return self._mean(work)
+        if (found := self._with_own_statistics(work)) is not None:
+            return found
+        self._recompute()
+        return self._mean(work)
+
+    def _with_own_statistics(
+        self, work: Callable[[Tensor, Tensor], tuple[Tensor, int]]
+    ) -> tuple[Tensor, Tensor] | None:
+        """Mean losses and errors where the data themselves, as one batch, give the statistics: one pass for both."""
+        if self.norm_data is not self.data or not self._fits_at_once(self.data):
+            return None
+        (batch,) = self.batching.of(self.data, len(self.data[1]))
+        try:
+            with own_statistics(self._stack):
+                sums, n = work(*batch)
+        except torch.OutOfMemoryError:  # half of the data would have other statistics
+            return None
+        loss, error = (sums / n).cpu()
+        return loss, error
+
+    def _recompute(self) -> None:
+        """Normalisation statistics from `norm_data`: as one batch where that fits, else the mean over batches of their moments."""
+        size = len(self.norm_data[1]) if self._fits_at_once(self.norm_data) else None
+        sums, count = {}, 0
+
+        def work(x: Tensor, y: Tensor) -> tuple[dict, int]:
+            with own_statistics(self._stack) as moments:
+                self._outputs(x)
+            return moments, len(y)
+
+        for moments, n in self._batches.over(self.batching.of(self.norm_data, size), work):
+            count += n
+            for norm, pair in moments.items():
+                sums[norm] = [total + n * moment for total, moment in zip(sums.get(norm, (0, 0)), pair, strict=True)]
+        for norm, (mean, var) in sums.items():
+            norm.running_mean.copy_(mean / count)
+            norm.running_var.copy_(var / count)
+
+    def _fits_at_once(self, data: Batches) -> bool:
+        """Whether all of the data go through the network as one batch."""
+        if not is_pair(data) or self.batching.size is not None:
+            return False
+        return len(data[1]) * self._stack.width * self._largest <= AT_ONCE[self.device.type != "cpu"]
+
+    @cached_property
+    def _largest(self) -> int:
+        """The numbers that the largest value of one input of one network holds."""
+        sizes = [0]
+        hooks = [
+            module.register_forward_hook(
+                lambda _, inputs, out: sizes.append(out.numel() if torch.is_tensor(out) else 0)
+            )
+            for module in self.model.modules()
+        ]
+        try:
+            x = next(self.batching.of(self.data))[0][:2]
+            self.model.eval()(x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return max(sizes) // len(x)
+
+    def _mean(
+        self, work: Callable[[Tensor, Tensor], tuple[Tensor, int]], size: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean losses and errors of some points, from their sums over pieces of the data, at best of some size."""
+        total, count = 0, 0
+        for part, n in self._batches.over(self.batching.of(self.data, size), work):
+            total, count = total + part, count + n
+        loss, error = (total / count).cpu()
+        return loss, error
+
+    def _sums(self, out: Tensor, y: Tensor) -> Tensor:
+        """The sum of losses and the number of wrong classes over a batch, on its device."""
+        return torch.stack([self.loss(out, y).double() * len(y), _n_wrong(out, y)])
+
+    @cached_property
+    def _shared(self) -> SharedEvaluation | None:
+        """What evaluates points that have much in common together; None where the network cannot be taken apart."""
+        try:
+            return SharedEvaluation(self.model, self.ends.layers, next(self.batching.of(self.data))[0][:2])
+        except ValueError:
+            return None
+
+    def _shares(self, points: Tensor) -> bool:
+        """Whether points have enough in common to be walked together rather than side by side."""
+        n, n_layers = points.shape
+        steps = sum(len(points[:, : i + 1].unique(dim=0)) for i in range(n_layers))
+        if n == 1 or steps >= n * n_layers * (1 if self._stack.width == 1 else SHARED):
+            return False
+        return self._shared is not None
+
+    def _evaluate_shared(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and error at any number of points that share what they have in common."""
+        few = len(points.unique()) <= KEPT
+        weights = cache(self.ends.mixed) if few else self.ends.mixed
+        size = max(EXAMPLES, NUMBERS[self.device.type != "cpu"] // (self._shared.largest * len(points)))
+
+        def work(x: Tensor, y: Tensor) -> tuple[Tensor, int]:
+            if x.dim() == 4:  # convolutions are faster in channels-last
+                x = x.contiguous(memory_format=torch.channels_last)
+            sums = torch.zeros(2, len(points), dtype=torch.float64, device=self.device)
+            for xs, ys in zip(x.split(size), y.split(size), strict=True):
+                for group, out in self._shared.outputs(xs, points, weights):
+                    sums[:, group] += self._sums(out, ys)[:, None]
+            return sums, len(y)
+
+        return self._mean(work, size)
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        if x.dim() == 4:  # convolutions, small grouped ones too, are faster in channels-last
+            wide = x.repeat(1, self._stack.width, 1, 1).contiguous(memory_format=torch.channels_last)
+            return self._stack.net(wide).unflatten(1, (self._stack.width, -1))
+        return self._stack(x[:, None].expand(-1, self._stack.width, *x.shape[1:]))
+
+
+def _n_wrong(out: Tensor, y: Tensor) -> Tensor:
+    """The number of wrong classes; NaN where outputs are not class scores."""
+    if y.is_floating_point() or out.dim() != 2:
+        return torch.full((), float("nan"), dtype=torch.float64, device=out.device)
+    return (out.argmax(1) != y).sum().double()

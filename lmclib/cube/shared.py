@@ -1,0 +1,239 @@
+"""Many points of the layer cube at once: what points have in common is computed once, and what they compute alike together."""
+
+import copy
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor, fx, nn
+from torch.func import functional_call
+from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn import functional as F
+
+from lmclib.networks.layers import Layer
+
+IN_PLACE = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
+Weights = Callable[[int, float], dict[str, Tensor]]  # a layer's index and coefficient to its tensors by state-dict key
+
+
+class SharedEvaluation:
+    r"""The outputs of a network at many points of its layer cube, step by step over the forward pass.
+
+    Points whose coefficients agree on all layers so far have one value between them. Values that go through a step with the same
+    weights go through it together, as one larger batch: after the layer in which it differs, each point of a sweep into model 1
+    uses model 1's weights again. So a sweep over single layers costs half of what its points cost one by one, in a few large
+    batches instead of many small ones, and so does a staircase. A convolution and the batch norm that alone uses its output are one
+    step, the second folded into the first. Values are released after their last use.
+
+    Args:
+        model: the architecture.
+        layers: its layers, from `find_layers`.
+        x: a batch of at least two inputs for a check that the traced network is the network.
+
+    Attributes:
+        largest: the numbers that the largest value of one input holds.
+
+    Raises:
+        ValueError: the network cannot be traced, or not be taken apart safely; evaluate its points one by one.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[Layer], x: Tensor):
+        plain = copy.deepcopy(model).eval()
+        for module in plain.modules():
+            if getattr(module, "inplace", False):
+                module.inplace = False  # points share values, so nothing may write over them
+        try:
+            self.net = fx.symbolic_trace(plain)
+        except Exception as error:  # control flow on values raises whatever it meets
+            raise ValueError(f"cannot be traced: {error}") from None
+        nodes = [_out_of_place(node) for node in self.net.graph.nodes]
+        self.norm_of = {node: norm for node in nodes if (norm := self._norm_after(node)) is not None}
+        self.value_of = {norm: conv for conv, norm in self.norm_of.items()}  # what a folded node stands for
+        self.nodes = [node for node in nodes if node not in self.value_of]
+        self._find_owners(model, layers)
+        last = {used: i for i, node in enumerate(self.nodes) for used in self._inputs(node)}
+        self.dead = [[node for node, at in last.items() if at == i] for i in range(len(self.nodes))]
+        self._check(plain, layers, x)
+        self.largest = self._largest_value(x)
+
+    def outputs(self, x: Tensor, points: Tensor, weights: Weights) -> Iterator[tuple[list[int], Tensor]]:
+        """The outputs on a batch at points (n, L), as pairs of the points' numbers and their outputs (B, ...)."""
+        alive: dict[fx.Node, _Value] = {}
+        for i, node in enumerate(self.nodes):
+            if node.op == "output":
+                value, together = alive[self._resolved(node.args[0])], {}
+                for k, place in enumerate(value.places):
+                    together.setdefault(place, []).append(k)
+                yield from ((group, value.joined([place], len(x))) for place, group in together.items())
+                return
+            alive[node] = self._step(i, alive, x, points, weights)
+            for done in self.dead[i]:
+                del alive[done]
+
+    def _step(self, i: int, alive: dict, x: Tensor, points: Tensor, weights: Weights) -> "_Value":
+        """One step for all points: once for each choice of weights, on all values that meet these."""
+        if self.nodes[i].op == "placeholder":
+            return _Value([x], [True], [(0, 0)] * len(points))
+        inputs = [alive[used] for used in self._inputs(self.nodes[i])]
+        coefficients = points[:, self.layers_of[i]].tolist()
+        tasks: dict[tuple, None] = {}  # points of one task have computed the same so far, and do the same now
+        task_of = []
+        for k, own in enumerate(coefficients):
+            task = (tuple(own), tuple(value.places[k] for value in inputs))
+            tasks[task] = None
+            task_of.append(task)
+        alike: dict[tuple, list[tuple]] = {}
+        for own, places in tasks:
+            fixed = tuple(p for p, value in zip(places, inputs, strict=True) if not value.is_batch[p[0]])
+            alike.setdefault((own, fixed), []).append((own, places))
+        parts, flags, where = [], [], {}
+        for (own, _), together in alike.items():
+            tensors = {
+                k: v for layer, a in zip(self.layers_of[i], own, strict=True) for k, v in weights(layer, a).items()
+            }
+            for chosen, out, is_batch in self._run_together(i, inputs, together, tensors, len(x)):
+                where |= {task: (len(parts), slot) for slot, task in enumerate(chosen)}
+                parts.append(out)
+                flags.append(is_batch)
+        return _Value(parts, flags, [where[task] for task in task_of])
+
+    def _run_together(
+        self, i: int, inputs: list["_Value"], tasks: list[tuple], tensors: dict, size: int
+    ) -> list[tuple]:
+        """Tasks of the same weights as one batch; each alone where what comes out is no batch of theirs."""
+        arguments = [value.joined([places[n] for _, places in tasks], size) for n, value in enumerate(inputs)]
+        batched = any(value.is_batch[places[n][0]] for n, value in enumerate(inputs) for _, places in tasks)
+        out = self._run(i, arguments, tensors)
+        is_batch = batched and torch.is_tensor(out) and out.dim() > 0 and len(out) == len(tasks) * size
+        if len(tasks) == 1 or is_batch:
+            return [(tasks, out, is_batch)]
+        return [part for task in tasks for part in self._run_together(i, inputs, [task], tensors, size)]
+
+    def _run(self, i: int, arguments: list, tensors: dict[str, Tensor]) -> object:
+        node = self.nodes[i]
+        given = dict(zip(self._inputs(node), arguments, strict=True))
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda other: given[self._resolved(other)])
+        if node in self.norm_of:
+            return self._folded(node, *args, tensors)
+        if node.op == "call_function":
+            return node.target(*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], node.target)(*args[1:], **kwargs)
+        if node.op == "get_attr":
+            owner = self.owner.get(node.target)
+            return tensors[owner] if owner in tensors else operator.attrgetter(node.target)(self.net)
+        module = self.net.get_submodule(node.target)
+        if not tensors:
+            return module(*args, **kwargs)
+        own = {key[len(node.target) + 1 :]: tensors[self.owner[key]] for key in self.keys_of[i]}
+        return functional_call(module, own, args, kwargs)
+
+    def _folded(self, node: fx.Node, x: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+        """A convolution with the batch norm after it: its weights times γ/σ, and a bias."""
+        conv, norm = (self.net.get_submodule(name) for name in (node.target, self.norm_of[node].target))
+
+        def own(name: str, key: str) -> Tensor:
+            return tensors[self.owner[f"{name}.{key}"]]
+
+        after = self.norm_of[node].target
+        scale = own(after, "weight") * (own(after, "running_var") + norm.eps).rsqrt()
+        bias = own(after, "bias") - own(after, "running_mean") * scale
+        if conv.bias is not None:
+            bias = bias + own(node.target, "bias") * scale
+        weight = own(node.target, "weight") * scale[:, None, None, None]
+        return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+    def _norm_after(self, node: fx.Node) -> fx.Node | None:
+        """The batch norm that alone uses a convolution's output, if there is one."""
+        users = list(node.users)
+        if not self._is(node, nn.Conv2d) or len(users) != 1 or not self._is(users[0], nn.BatchNorm2d):
+            return None
+        conv, norm = (self.net.get_submodule(each.target) for each in (node, users[0]))
+        plain = conv.padding_mode == "zeros" and norm.affine and norm.track_running_stats and not node.kwargs
+        return users[0] if plain else None
+
+    def _is(self, node: fx.Node, kind: type) -> bool:
+        return node.op == "call_module" and type(self.net.get_submodule(node.target)) is kind
+
+    def _resolved(self, node: fx.Node) -> fx.Node:
+        return self.value_of.get(node, node)
+
+    def _inputs(self, node: fx.Node) -> list[fx.Node]:
+        return list(dict.fromkeys(self._resolved(used) for used in node.all_input_nodes))
+
+    def _find_owners(self, model: nn.Module, layers: Sequence[Layer]) -> None:
+        """Which layers and state-dict keys each step uses; a tied parameter is its owner's."""
+        named = dict(model.named_parameters(remove_duplicate=False))
+        first = {id(named[key]): key for layer in layers for key in layer.parameters}
+        self.owner = {key: first[id(value)] for key, value in named.items()}
+        self.owner |= {key: key for layer in layers for key in layer.buffers}
+        index = {key: i for i, layer in enumerate(layers) for key in layer.keys}
+        self.keys_of = [self._keys(node) for node in self.nodes]
+        self.layers_of = [sorted({index[self.owner[key]] for key in keys}) for keys in self.keys_of]
+
+    def _keys(self, node: fx.Node) -> list[str]:
+        if node.op == "get_attr":
+            return [node.target] if node.target in self.owner else []
+        modules = [node, self.norm_of[node]] if node in self.norm_of else [node] if node.op == "call_module" else []
+        return [key for module in modules for key in self.owner if key.startswith(f"{module.target}.")]
+
+    @torch.no_grad()
+    def _largest_value(self, x: Tensor) -> int:
+        ShapeProp(self.net).propagate(x)
+        values = [node.meta["tensor_meta"] for node in self.net.graph.nodes if "tensor_meta" in node.meta]
+        return max(value.shape.numel() for value in values if hasattr(value, "shape")) // len(x)
+
+    @torch.no_grad()
+    def _check(self, plain: nn.Module, layers: Sequence[Layer], x: Tensor) -> None:
+        """Compare with the network itself at a corner of the cube, at another, and between."""
+        state = plain.state_dict()
+
+        def weights(layer: int, alpha: float) -> dict[str, Tensor]:
+            return {key: state[key] * (1 + 0.1 * alpha) for key in layers[layer].tensors}
+
+        points = torch.zeros(3, len(layers), dtype=torch.float64)
+        points[1, len(layers) // 2], points[2] = 1, 1
+        for group, out in self.outputs(x, points, weights):
+            for k in group:
+                own = {k2: v for i, a in enumerate(points[k].tolist()) for k2, v in weights(i, a).items()}
+                if not torch.allclose(out, functional_call(plain, own, (x,)), rtol=1e-3, atol=1e-4):
+                    raise ValueError("the traced network computes something else")
+
+
+@dataclass
+class _Value:
+    """What a step put out for all points: parts, of which some are several values one below the other, and every point's place."""
+
+    parts: list
+    is_batch: list[bool]
+    places: list[tuple[int, int]]  # of every point: the part and which of its values
+
+    def joined(self, places: list[tuple[int, int]], size: int) -> object:
+        """The values at some places as one batch; `size` is the rows of a value. What is no batch is alike in all of them."""
+        if not self.is_batch[places[0][0]]:
+            return self.parts[places[0][0]]
+        slices = []
+        # neighbours in a part are taken as one piece
+        for _, run in groupby(enumerate(places), lambda item: (item[1][0], item[1][1] - item[0])):
+            run = [place for _, place in run]
+            part, first = self.parts[run[0][0]], run[0][1] * size
+            whole = first == 0 and len(run) * size == len(part)
+            slices.append(part if whole else part[first : first + len(run) * size])
+        return slices[0] if len(slices) == 1 else torch.cat(slices)
+
+
+def _out_of_place(node: fx.Node) -> fx.Node:
+    if node.op == "call_function" and node.target in IN_PLACE:
+        node.target = IN_PLACE[node.target]
+    if node.kwargs.get("inplace"):
+        node.kwargs = {**node.kwargs, "inplace": False}
+    if node.op == "call_method" and node.target.endswith("_") and not node.target.endswith("__"):
+        raise ValueError(f"writes over its values with {node.target}")
+    return node

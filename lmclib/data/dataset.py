@@ -1,0 +1,140 @@
+"""Data sets as uint8 tensors in memory: decoded once, normalised and augmented in batches where they are used."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from lmclib.errors import LmcError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels of one split: `x` is (N, C, H, W) uint8, `y` is (N,) int64."""
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+class DataCard(BaseModel):
+    """What addresses, models and captions need to know of a data set: enough to look results up without the data.
+
+    It travels with results, so it holds no path: a folder goes by its own name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    n_train: int
+    n_test: int
+    fingerprint: str
+    shift: int
+    flip: bool
+
+    @property
+    def content(self) -> dict[str, object]:
+        """What decides the content of a run on this data: pixels, labels and augmentation."""
+        return {"pixels": self.fingerprint, "shift": self.shift, "flip": self.flip}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    r"""A labelled image data set with a fixed train/test split, $x \in \{0, \dots, 255\}^{C \times H \times W}$.
+
+    Attributes:
+        label: how it is called in captions; a folder is called by its own name.
+        classes: the names of the classes, in the order of their labels.
+        train: the training split.
+        test: the test split.
+        shift: the largest random shift in pixels that augmentation applies.
+        flip: whether augmentation flips left and right.
+        known_fingerprint: its fingerprint where it is known, so that the pixels need not be read for it.
+    """
+
+    label: str
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+    shift: int = 0
+    flip: bool = False
+    known_fingerprint: str | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        return tuple(self.train.x.shape[1:])
+
+    @cached_property
+    def card(self) -> DataCard:
+        """The data set without its data."""
+        return DataCard(
+            label=self.label,
+            classes=self.classes,
+            shape=self.shape,
+            n_train=len(self.train),
+            n_test=len(self.test),
+            fingerprint=self.fingerprint,
+            shift=self.shift,
+            flip=self.flip,
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the pixels and labels of both splits: two data sets with one fingerprint are the same data."""
+        return self.known_fingerprint or fingerprint(self.train, self.test)
+
+    def normalise(self, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        r"""Scale pixels to $(x - \mu_c) / \sigma_c$ with the training set's mean and deviation of each channel.
+
+        Args:
+            x: (..., C, H, W) uint8.
+            dtype: the floating type that comes back.
+        """
+        mean, std = self._moments()
+        return (x.to(dtype) - mean.to(x.device, dtype)) / std.to(x.device, dtype)
+
+    def pair(self, split: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """The normalised images and the labels of split `train` or `test`, as a `LayerCube` takes them."""
+        if split not in ("train", "test"):
+            raise LmcError(f"split={split!r}: must be 'train' or 'test'")
+        chosen = getattr(self, split)
+        return self.normalise(chosen.x, dtype), chosen.y
+
+    @lru_cache(maxsize=4)  # noqa: B019 - data sets are few and live as long as the process
+    def to(self, device: torch.device | str) -> "Dataset":
+        """The same data set on `device`."""
+        if torch.device(device) == self.train.x.device:
+            return self
+        return replace(
+            self,
+            train=Split(self.train.x.to(device), self.train.y.to(device)),
+            test=Split(self.test.x.to(device), self.test.y.to(device)),
+        )
+
+    @lru_cache(maxsize=8)  # noqa: B019 - as above
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        std, mean = torch.std_mean(self.train.x.double(), dim=(0, 2, 3), keepdim=True)
+        return mean[0], std[0].clamp_min(1e-8)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def fingerprint(train: Split, test: Split) -> str:
+    """SHA-256 over the pixels and labels of both splits, with their shapes and types."""
+    digest = hashlib.sha256()
+    for part in (train.x, train.y, test.x, test.y):
+        digest.update(repr((tuple(part.shape), str(part.dtype))).encode())
+        digest.update(part.cpu().contiguous().numpy())
+    return digest.hexdigest()

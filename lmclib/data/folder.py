@@ -1,0 +1,115 @@
+"""Folders of images: decoded once, kept as memory-mapped bytes beside the other data, and decoded anew when a file has changed."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from lmclib.data.dataset import Dataset, Split, fingerprint
+from lmclib.errors import LmcError
+from lmclib.root import from_root
+
+DECODED = "data/decoded"  # from the repository's root; ignored by git
+PARTS = ("train", "test")
+
+
+def folder(name: str) -> Dataset:
+    """The data set in a folder with `train/CLASS/*` and `test/CLASS/*` images of one size.
+
+    Args:
+        name: `folder:PATH`.
+
+    Raises:
+        LmcError: no such folder, different classes in its two parts, images that cannot be read or differ in size.
+    """
+    root = folder_root(name)
+    files = {part: _files(name, root / part) for part in PARTS}
+    classes = tuple(sorted({path.parent.name for path in files["train"]}))
+    if odd := sorted(set(classes) ^ {path.parent.name for path in files["test"]}):
+        raise LmcError(f"data={name!r}: train/ and test/ must hold the same classes; {odd[0]!r} is in one of them only")
+    splits, digest = _decoded(name, root, files, classes)
+    return Dataset(root.name, classes, *splits, shift=splits[0].x.shape[-1] // 8, flip=True, known_fingerprint=digest)
+
+
+def folder_root(name: str) -> Path:
+    """The folder that `folder:PATH` names."""
+    return from_root(name.removeprefix("folder:")).resolve()
+
+
+def _files(name: str, root: Path) -> list[Path]:
+    """All images of a part, by class and name.
+
+    Raises:
+        LmcError: none, or a class without any.
+    """
+    from torchvision.datasets import ImageFolder
+
+    try:
+        return [Path(path) for path, _ in ImageFolder(root).samples]
+    except OSError as error:
+        raise LmcError(f"data={name!r}: {root} must hold one folder of images per class ({error})") from None
+
+
+def _decoded(name: str, root: Path, files: dict[str, list[Path]], classes: tuple[str, ...]) -> tuple[list[Split], str]:
+    """Both splits, from the copy that was decoded before or decoded now, and their fingerprint."""
+    stamp = _stamp(root, files)
+    at = from_root(DECODED) / stamp
+    if not (at / "card.json").exists():
+        at.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(at.with_suffix(".lock")):
+            if not (at / "card.json").exists():
+                _decode(name, files, classes, at)
+    card = json.loads((at / "card.json").read_text())
+    return [_opened(at, part, card["shapes"][part]) for part in PARTS], card["fingerprint"]
+
+
+def _stamp(root: Path, files: dict[str, list[Path]]) -> str:
+    """What tells whether a file of a folder has changed: every file's name, size and time of change."""
+    digest = hashlib.sha256(str(root).encode())
+    for paths in files.values():
+        for path in paths:
+            found = path.stat()
+            digest.update(f"{path.relative_to(root)} {found.st_size} {found.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:20]
+
+
+def _decode(name: str, files: dict[str, list[Path]], classes: tuple[str, ...], at: Path) -> None:
+    splits = {part: _decode_part(name, part, files[part], classes) for part in PARTS}
+    shapes = {part: tuple(split.x.shape) for part, split in splits.items()}
+    if shapes["train"][1:] != shapes["test"][1:]:
+        raise LmcError(f"data={name!r}: images of train/ and test/ must have one size")
+    at.mkdir(exist_ok=True)
+    for part, split in splits.items():
+        split.x.numpy().tofile(at / f"{part}.x")
+        split.y.numpy().tofile(at / f"{part}.y")
+    card = {"shapes": shapes, "fingerprint": fingerprint(splits["train"], splits["test"])}
+    (at / "card.part").write_text(json.dumps(card))
+    os.replace(at / "card.part", at / "card.json")  # last, as it says that the rest is there
+
+
+def _decode_part(name: str, part: str, files: list[Path], classes: tuple[str, ...]) -> Split:
+    from torchvision.datasets.folder import default_loader
+    from tqdm.auto import tqdm
+
+    images = []
+    for path in tqdm(files, desc=f"decode {part}", unit="image", delay=1, leave=False):
+        try:
+            images.append(np.asarray(default_loader(path)))
+        except OSError:
+            raise LmcError(f"data={name!r}: {path} cannot be read as an image; remove or replace it") from None
+        if images[-1].shape != images[0].shape:
+            shapes = f"{images[-1].shape[:2]} where the first is {images[0].shape[:2]}"
+            raise LmcError(f"data={name!r}: images must have one size; {path} is {shapes}")
+    x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    return Split(x, torch.tensor([classes.index(path.parent.name) for path in files]))
+
+
+def _opened(at: Path, part: str, shape: list[int]) -> Split:
+    """A split whose images stay on disk until they are used, shared by all processes."""
+    x = torch.from_file(str(at / f"{part}.x"), shared=False, size=int(np.prod(shape)), dtype=torch.uint8)
+    y = torch.from_numpy(np.fromfile(at / f"{part}.y", dtype=np.int64))
+    return Split(x.view(*shape), y)

@@ -1,0 +1,54 @@
+"""Locks between processes: whoever wants the same thing waits, is told for whom, and then finds it done."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
+
+from lmclib.errors import LmcError
+
+PATIENCE = 2  # seconds of waiting before it is said for whom
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock that other processes wait for; its file goes when it is released.
+
+    Args:
+        path: of the lock's file.
+        what: what the others wait for, in words.
+
+    Raises:
+        LmcError: the folder may not be written to.
+    """
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            tqdm.write(f"waiting for {_holder(path)}, which is busy with {what}")
+            lock.acquire()
+        _note(path)
+    except OSError as error:
+        raise LmcError(f"{path.parent}: cannot be written to ({error.strerror or error}); give another store") from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is held: who waits for it notices, and makes a new one
+        lock.release()
+
+
+def _note(path: Path) -> None:
+    """Write down who holds a lock, for those who wait."""
+    path.write_text(str(os.getpid()))
+
+
+def _holder(path: Path) -> str:
+    try:
+        return f"process {int(path.read_text())}"
+    except (OSError, ValueError):
+        return "another process"

@@ -1,0 +1,103 @@
+"""Barriers: how much worse the models on the segment are than the straight line between its ends."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lmclib.cube.points import LayerCube
+from lmclib.errors import LmcError
+from lmclib.runs.family import Family
+from lmclib.runs.measuring import over_pairs
+from lmclib.runs.pairs import sibling_pairs
+
+
+def barrier_curve(cube: LayerCube, alphas: int | Sequence[float] = 25) -> pd.DataFrame:
+    r"""The barrier curve $B(\alpha) = \varphi(\alpha 1) - [(1 - \alpha)\varphi(0) + \alpha\varphi(1)]$.
+
+    Args:
+        cube: the layer cube between two models.
+        alphas: how many evenly spaced points from 0 to 1, or the points themselves.
+
+    Returns:
+        One row a point: `alpha`, `loss`, `error`, `loss_barrier`, `error_barrier`.
+
+    Raises:
+        LmcError: fewer than two points, or points outside [0, 1].
+
+    Source:
+        Landscaping Linear Mode Connectivity, section 3.
+
+    Example:
+        >>> net, x = torch.nn.Linear(1, 1, bias=False), torch.ones(1, 1)
+        >>> ends = ({"weight": torch.tensor([[w]])} for w in (-1.0, 1.0))
+        >>> cube = LayerCube(net, *ends, (x, torch.zeros(1, 1)), loss="squared")
+        >>> barrier_curve(cube, 3).loss_barrier.tolist()  # w^2 is convex: -4 alpha (1 - alpha)
+        [0.0, -1.0, 0.0]
+    """
+    grid = alpha_grid(alphas)
+    points = sorted({0.0, 1.0, *grid})  # the ends are always needed, as the chord's
+    values = cube(torch.tensor(points, dtype=torch.float64)[:, None].repeat(1, len(cube.layers)))
+    table = pd.DataFrame({"alpha": grid})
+    for name, value in zip(("loss", "error"), values, strict=True):
+        at = dict(zip(points, value.tolist(), strict=True))
+        table[name] = [at[alpha] for alpha in grid]
+        table[f"{name}_barrier"] = table[name] - ((1 - grid) * at[0.0] + grid * at[1.0])
+    return table[["alpha", "loss", "error", "loss_barrier", "error_barrier"]]
+
+
+def barrier_height(curve: pd.DataFrame, of: str = "error") -> pd.Series:
+    r"""The barrier $\max_\alpha B(\alpha)$ and where it is: `barrier`, `alpha`.
+
+    Example:
+        >>> curve = pd.DataFrame({"alpha": [0, 0.5, 1], "error_barrier": [0, 0.25, 0]})
+        >>> barrier_height(curve).tolist()
+        [0.25, 0.5]
+    """
+    top = curve.loc[curve[f"{of}_barrier"].idxmax()]
+    return pd.Series({"barrier": top[f"{of}_barrier"], "alpha": top["alpha"]})
+
+
+def barrier_evolution(
+    families: Iterable[Family],
+    alphas: int | Sequence[float] = 25,
+    epochs: Sequence[int] | None = None,
+    pairs: Sequence[tuple[int, int]] | None = None,
+    split: str = "train",
+    norm_stats: str = "interpolate",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The barrier curves between siblings at every fork over the children's epochs; remembered in the store.
+
+    Args:
+        families: forking experiments, one a seed.
+        alphas: as in `barrier_curve`.
+        epochs: which of the stored epochs; all by default, `(-1,)` for the last.
+        pairs: which pairs of siblings; all by default.
+        split: `train` or `test`.
+        norm_stats: `interpolate` or `recompute`.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The rows of `barrier_curve` with `seed`, `fork_epoch`, `epoch` (the parent's clock), `child_epoch`, `pair`,
+        `split` and `norm_stats`.
+
+    Source:
+        Landscaping Linear Mode Connectivity, figures 1 and 8 to 12.
+    """
+    chosen = sibling_pairs(families, epochs=epochs, children=pairs)
+    table = over_pairs(chosen, barrier_curve, split, norm_stats, progress, alphas=alpha_grid(alphas).tolist())
+    return table.drop(columns="relation")
+
+
+def alpha_grid(alphas: int | Sequence[float]) -> np.ndarray:
+    """Points on the segment: as many evenly spaced ones from 0 to 1, or those that are given.
+
+    Raises:
+        LmcError: none, or some outside [0, 1].
+    """
+    grid = np.linspace(0, 1, alphas) if isinstance(alphas, int) else np.asarray(alphas, dtype=float)
+    if grid.ndim != 1 or len(grid) < 1 or grid.min() < 0 or grid.max() > 1:
+        raise LmcError(f"alphas={alphas!r}: must be at least one number in [0, 1], or how many evenly spaced ones")
+    return grid

@@ -1,0 +1,59 @@
+"""Families that train together: one model, data set, recipe and precision, several seeds."""
+
+from collections.abc import Callable, Sequence
+
+from tqdm.auto import tqdm
+
+from lmclib.device import default_device
+from lmclib.runs.family import Family
+from lmclib.runs.joint import train_together
+from lmclib.runs.plan import Plan
+from lmclib.runs.workers import train_in_workers
+from lmclib.store.address import address
+from lmclib.store.writer import BackgroundWriter
+
+Progress = bool | Callable[[int, int], None]  # a bar or none, or called with the steps done and the steps in all
+
+
+class TrainingGroup:
+    """Families that train together: one model, data set, recipe and precision, several seeds.
+
+    Args:
+        families: the families, each of which trains the whole group when one of its networks is first asked for.
+        progress: whether to show a progress bar, or a function of (steps done, steps in all).
+        workers: processes side by side, on a CPU; 1 is this process alone.
+    """
+
+    def __init__(self, families: Sequence[Family], progress: Progress, workers: int):
+        self.families, self.progress, self.workers = list(families), progress, workers
+        for family in families:
+            family.train_missing = self.train
+
+    def train(self) -> None:
+        """Train what the store lacks; whoever else wants the same waits, and then finds it done.
+
+        A run that diverges is reported, and the others go on. What is stopped in the middle goes on from there in the next call.
+        """
+        first = self.families[0]
+        alike = address({"kind": "group", **{k: v for k, v in first.description.items() if k != "seed"}})
+        label = f"train {first.spec.model} on {first.card.label}"
+        if not any(Plan(family).is_open for family in self.families):
+            return
+        with first.store.lock(alike, label), BackgroundWriter(first.store) as writer:
+            plans = [Plan(family, writer) for family in self.families]
+            with tqdm(total=0, desc=label, unit="step", disable=self.progress is not True, mininterval=0.5) as bar:
+                done = 0
+
+                def on_step(steps: int) -> None:
+                    nonlocal done
+                    done += steps
+                    total = sum(plan.missing_steps for plan in plans)  # known as runs begin, some where they were stopped
+                    bar.total = total
+                    bar.update(steps)
+                    if callable(self.progress):
+                        self.progress(done, total)
+
+                if self.workers > 1 and default_device().type == "cpu":
+                    train_in_workers(plans, self.workers, on_step)
+                else:
+                    train_together(plans, on_step)

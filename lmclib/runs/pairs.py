@@ -1,0 +1,139 @@
+"""Pairs of trained networks, and the layer cube between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from lmclib.cube.points import LayerCube
+from lmclib.data.dataset import Dataset
+from lmclib.device import default_device
+from lmclib.errors import LmcError
+
+if TYPE_CHECKING:
+    from lmclib.runs.family import Family
+
+Children = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two children at one epoch: siblings, or an independent pair (of different parents, so of different initialisations)."""
+
+    families: tuple[Family, Family]
+    fork_epoch: float
+    epoch: int
+    children: Children
+
+    @property
+    def relation(self) -> str:
+        """`siblings` or `independent`."""
+        return "siblings" if self.families[0] is self.families[1] else "independent"
+
+    def cube(self, split: str = "train", norm_stats: str = "interpolate", examples: int | None = None) -> LayerCube:
+        """The layer cube between the two, on all examples or on some, evenly spaced; recomputed statistics come from the training split."""
+        one = self.families[0]
+        states = [f.child(self.fork_epoch, k, self.epoch) for f, k in zip(self.families, self.children, strict=True)]
+        return cube_between(one.model, *states, one.data, split, norm_stats, examples)
+
+    @property
+    def labels(self) -> dict[str, object]:
+        """The columns that tell this pair from others."""
+        one, two = (family.spec.seed for family in self.families)
+        seeds = ("", "") if one == two else (f"{one}.", f"{two}.")
+        return {
+            "relation": self.relation,
+            "seed": one,
+            "fork_epoch": self.fork_epoch,
+            "epoch": self.epoch,
+            "child_epoch": self.epoch - self.fork_epoch,
+            "pair": "–".join(f"{seed}{child + 1}" for seed, child in zip(seeds, self.children, strict=True)),
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """What the two are, whichever code trains them."""
+        return [
+            f.child_name(f.fork_step(self.fork_epoch), k) for f, k in zip(self.families, self.children, strict=True)
+        ]
+
+
+def cube_between(
+    model: nn.Module,
+    t1: Mapping[str, Tensor],
+    t2: Mapping[str, Tensor],
+    data: Dataset,
+    split: str,
+    norm_stats: str,
+    examples: int | None,
+) -> LayerCube:
+    """The layer cube between two networks on the computing device.
+
+    Args:
+        model: the architecture.
+        t1: the state dict of model 1.
+        t2: the state dict of model 2.
+        data: the data set.
+        split: `train` or `test`.
+        norm_stats: `interpolate`, or `recompute` from the training split.
+        examples: how many of the split's examples, evenly spaced; all by default.
+    """
+    device = default_device()
+    on_device = data.to(device)
+    given, norm_data = on_device.pair(split), on_device.pair("train")
+    if examples is not None and examples < len(given[1]):
+        chosen = torch.linspace(0, len(given[1]) - 1, examples).round().long()
+        given = tuple(part[chosen] for part in given)
+    return LayerCube(model, t1, t2, given, norm_stats=norm_stats, norm_data=norm_data, device=device)
+
+
+def sibling_pairs(
+    families: Iterable[Family],
+    fork_epochs: Sequence[float] | None = None,
+    epochs: Sequence[int] | None = None,
+    children: Sequence[Children] | None = None,
+) -> list[Pair]:
+    """Every two siblings of every fork at every stored epoch, or those of them that are asked for.
+
+    Args:
+        families: forking experiments, one a seed.
+        fork_epochs: which forks, as trained.
+        epochs: which stored epochs; -1 is the last.
+        children: which siblings, counted from 0.
+    """
+    return [
+        Pair((family, family), fork, epoch, pair)
+        for family in families
+        for fork in (family.fork_epochs if fork_epochs is None else fork_epochs)
+        for epoch in _chosen(family.epochs(fork), epochs)
+        for pair in (children or family.pairs)
+    ]
+
+
+def independent_pairs(
+    families: Sequence[Family], fork_epoch: float = 0, epochs: Sequence[int] | None = None
+) -> list[Pair]:
+    """The first children of neighbouring seeds: networks that share neither initialisation nor data order.
+
+    Raises:
+        LmcError: fewer than two families.
+    """
+    if len(families) < 2:
+        raise LmcError(f"families: has {len(families)}; independent pairs need at least two seeds")
+    # around the ring, so that there are as many pairs as seeds
+    ring = zip(families, [*families[1:], families[0]], strict=True)
+    return [
+        Pair((one, two), fork_epoch, epoch, (0, 0))
+        for one, two in (ring if len(families) > 2 else [tuple(families)])
+        for epoch in _chosen(one.epochs(fork_epoch), epochs)
+    ]
+
+
+def _chosen(stored: list[int], epochs: Sequence[int] | None) -> list[int]:
+    if epochs is None:
+        return stored
+    return sorted({stored[-1] if epoch == -1 else epoch for epoch in epochs if epoch == -1 or epoch in stored})

@@ -1,0 +1,30 @@
+"""Addresses: the hash of everything that decides a result's content."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from lmclib.errors import LmcError
+
+
+def address(description: Mapping) -> str:
+    """The address of a result: the first 20 hex digits of the SHA-256 of its description as canonical JSON.
+
+    Raises:
+        LmcError: something in it is no plain value, so that it cannot be found again.
+
+    Example:
+        >>> address({"seed": 0, "lr": 0.1}) == address({"lr": 0.1, "seed": 0})
+        True
+    """
+    return hashlib.sha256(canonical(description).encode()).hexdigest()[:20]
+
+
+def canonical(description: Mapping) -> str:
+    """A description as JSON with one spelling for one meaning."""
+    try:
+        return json.dumps(description, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise LmcError(
+            f"options: must be plain values (numbers, text, lists of them), as results are found by them ({error})"
+        ) from None

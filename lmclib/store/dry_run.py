@@ -1,0 +1,61 @@
+"""Dry runs: looking results up without computing any, and what was met on the way."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+import pandas as pd
+
+from lmclib.errors import LmcError
+
+
+class NotRun(LmcError):
+    """Something is neither among the committed results nor in the store, and may not be computed now."""
+
+
+class DryRun:
+    """Looking things up without computing any, and what was met on the way.
+
+    Attributes:
+        families: the forking experiments.
+        tables: the folders of the tables.
+    """
+
+    def __init__(self):
+        self.families: list = []
+        self.tables: list[Path] = []
+
+    def meet(self, family: object) -> None:
+        """A forking experiment is being planned."""
+        self.families.append(family)
+
+    def table(self, found: Path | None, description: Mapping, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """A table is asked for, which is in a file or not.
+
+        Raises:
+            NotRun: it is not.
+        """
+        if found is None:
+            raise NotRun(f"{description['kind']}: not measured yet")
+        self.tables.append(found.parent)
+        return pd.read_parquet(found)
+
+
+_current: ContextVar[DryRun | None] = ContextVar("dry_run", default=None)
+
+
+@contextmanager
+def dry_run(how: DryRun | None = None) -> Iterator[DryRun]:
+    """Within this context nothing is trained, measured or written: what is missing raises `NotRun`."""
+    how = DryRun() if how is None else how
+    token = _current.set(how)
+    try:
+        yield how
+    finally:
+        _current.reset(token)
+
+
+def current_dry_run() -> DryRun | None:
+    """The dry run that is going on, or None where things may be computed."""
+    return _current.get()

@@ -1,0 +1,38 @@
+"""Committed results: tables that travel with the book, with their provenance, found by what they answer."""
+
+from pathlib import Path
+
+from lmclib.files import find_addressed, read_json
+from lmclib.root import from_root
+from lmclib.store.tables import Question
+
+RESULTS = "data/results"  # from the repository's root
+CARDS = "data.json"
+
+
+def committed_results() -> Path:
+    """The folder of the results that are committed."""
+    return from_root(RESULTS)
+
+
+class Results:
+    """The folder of committed results, which is only read here.
+
+    Args:
+        root: the folder.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def find(self, question: Question, any_code: bool = False) -> Path | None:
+        """The file that answers a question, made by today's code or, if that will do, by any."""
+        folder = self.root / question.name
+        path = find_addressed(folder, "table", "parquet")
+        if path is None or any_code or read_json(folder / "provenance.json").get("code") == question.code:
+            return path
+        return None
+
+    def cards(self) -> dict[str, dict]:
+        """What is known of the data sets that results were made with, by their labels."""
+        return read_json(self.root / CARDS)

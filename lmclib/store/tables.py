@@ -1,0 +1,83 @@
+"""What a remembered table answers: a question in plain values, and the code that was asked."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+
+import lmclib
+from lmclib.store.address import address
+from lmclib.store.fingerprint import code_fingerprint
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of whom: the description of a table, and the code that computes it.
+
+    Attributes:
+        description: plain values, `kind` among them: the question in words that a later version of the code would ask, too.
+        roots: the functions whose code, with all that it reaches, decides the answer.
+        parts: further fingerprints that decide it, those of the networks that are measured.
+    """
+
+    description: Mapping[str, object]
+    roots: tuple[Callable, ...]
+    parts: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def of(
+        cls,
+        function: Callable,
+        options: Mapping[str, object],
+        about: Mapping[str, object] | None = None,
+        roots: Sequence[Callable] = (),
+        parts: Sequence[str] = (),
+    ) -> "Question":
+        """The question that a function answers, given its options by name; what is left out has its default.
+
+        Args:
+            function: what computes the table.
+            options: plain values.
+            about: what else the table depends on, in plain values.
+            roots: further functions that take part.
+            parts: further fingerprints.
+        """
+        plain = function.func if isinstance(function, partial) else function
+        kind = plain.__name__
+        description = {"kind": kind, **(about or {}), **_with_defaults(function, options)}
+        if not plain.__module__.startswith(f"{lmclib.__name__}."):
+            # a reader's own function may have any name, so it is told apart by its code
+            description["by"] = code_fingerprint(function)
+        return cls(description, (function, *roots), tuple(parts))
+
+    @property
+    def kind(self) -> str:
+        """What is asked for, in a word."""
+        return str(self.description["kind"])
+
+    @cached_property
+    def name(self) -> str:
+        """The address among committed results: that of the question alone, so that later code finds an earlier answer."""
+        return address(self.description)
+
+    @cached_property
+    def code(self) -> str:
+        """The fingerprint of all code that decides the answer."""
+        return address({"code": code_fingerprint(*self.roots), "parts": list(self.parts)})
+
+    @cached_property
+    def address(self) -> str:
+        """The address in a store: that of the question and the code."""
+        return address({"question": self.name, "code": self.code})
+
+    @property
+    def made_by(self) -> dict[str, object]:
+        """What is written down beside the answer: the code's fingerprint, and the question's own name."""
+        return {"code": self.code, "question": self.name}
+
+
+def _with_defaults(function: Callable, options: Mapping[str, object]) -> dict[str, object]:
+    """Options with the function's defaults for those that are not given."""
+    taken = inspect.signature(function).parameters.values()
+    defaults = {p.name: p.default for p in taken if p.default is not p.empty}
+    return {**defaults, **options}

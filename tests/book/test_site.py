@@ -1,0 +1,184 @@
+"""The built site, opened as a reader opens it: offline, in a browser, on a phone and at a desk."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import joblib
+import pytest
+
+from lmclib.book.build import chapter_names
+from lmclib.root import ROOT
+
+CHAPTERS = chapter_names()
+
+
+@pytest.fixture(params=[390, 1400], ids=["phone", "desk"])
+def page(request, browser):
+    """A page that can reach nothing but this machine; `page.trouble` collects what went wrong."""
+    context = browser.new_context(viewport={"width": request.param, "height": 900})
+    page = context.new_page()
+    page.trouble = []
+
+    def answer(route):
+        url = route.request.url
+        if url.startswith(("http://127.0.0.1", "file://", "data:")):
+            return route.continue_()
+        page.trouble.append(f"request off the site: {url}")
+        return route.abort()
+
+    page.route("**/*", answer)
+    page.on("response", lambda response: response.status >= 400 and page.trouble.append(f"missing: {response.url}"))
+    page.on("console", lambda message: message.type == "error" and page.trouble.append(message.text))
+    page.on("pageerror", lambda error: page.trouble.append(str(error)))
+    yield page
+    context.close()
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_page_opens_and_every_chart_is_drawn(chapter, page, site):
+    page.goto(f"{site}/book/{chapter}.html", wait_until="networkidle")
+    charts = page.locator(".lmc-chart")
+    for i in range(charts.count()):
+        charts.nth(i).locator("svg .mark-group > *, svg .role-mark > *").first.wait_for(state="attached", timeout=15000)
+        assert len(charts.nth(i).get_attribute("aria-label")) > 30, "alt text says too little"
+        assert charts.nth(i).evaluate("e => !!e.closest('figure').querySelector('.caption-number')"), "no figure number"
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the screen"
+    assert not page.trouble
+
+
+def test_charts_exist_where_they_should(book):
+    counts = {name: (book / f"html/book/{name}.html").read_text().count('class="lmc-chart"') for name in CHAPTERS}
+    assert counts["preface"] == 1
+    assert counts["toy_barriers"] == 5
+    assert counts["resnet_forking"] == 4
+    assert counts["deep_linear"] == 5  # one of them at both scales
+    assert counts["layerwise_barriers"] == 5
+    assert counts["hessian_predictions"] == 4
+    assert counts["beyond_second_order"] == 3
+
+
+def spec(chart) -> dict:
+    """A chart's specification, from the call that draws it."""
+    script = chart.evaluate("e => e.nextElementSibling.textContent")
+    return json.JSONDecoder().raw_decode(script[script.index("{") :])[0]
+
+
+def bars(chart) -> dict[str, float]:
+    """What a chart's bars say to a screen reader: value by name."""
+    said = chart.locator("path[aria-roledescription=bar]").evaluate_all("all => all.map(e => e.ariaLabel)")
+    numbers = (re.search(r"nats: (\S+); what: ([^;]+)", text).groups() for text in said)
+    return {name: float(value.replace("\u2212", "-")) for value, name in numbers}
+
+
+def test_ticked_layers_are_summed_in_the_page(page, site):
+    """The prediction is the sum over the ticked block of the matrix; the bar beside it is that very set's."""
+    page.goto(f"{site}/book/hessian_predictions.html", wait_until="networkidle")
+    chart = page.locator(".lmc-chart").nth(2)
+    chart.locator("svg").wait_for()
+    boxes, data = chart.locator("input[type=checkbox]"), spec(chart)["datasets"].values()
+    matrix = next(rows for rows in data if "published" in rows[0])
+    sets = {row["set"]: row["loss_barrier"] for rows in data if "set" in rows[0] for row in rows}
+    ticked = set(range(boxes.count()))
+    for unticked in ([], [0], list(range(2, boxes.count()))):
+        for i in unticked:
+            boxes.nth(i).uncheck()
+        ticked -= set(unticked)
+        page.wait_for_timeout(300)
+        block = [row for row in matrix if {row["i"], row["j"]} <= ticked]
+        shown = bars(chart)
+        assert shown["actual"] == pytest.approx(
+            sets["".join(str(int(i in ticked)) for i in range(boxes.count()))], rel=1e-3
+        )
+        assert shown["as published"] == pytest.approx(sum(row["published"] for row in block), rel=1e-3, abs=1e-5)
+        assert shown["with gradients"] == pytest.approx(sum(row["gradient"] for row in block), rel=1e-3, abs=1e-5)
+    boxes.nth(1).uncheck()
+    page.wait_for_timeout(300)
+    assert "actual" not in bars(chart)  # no layer is left
+    assert not page.trouble
+
+
+@pytest.mark.parametrize(
+    ("chapter", "index", "name"),
+    [
+        ("resnet_forking", 0, "fork"),
+        ("resnet_forking", 0, "moment"),
+        ("layerwise_barriers", 0, "fork"),
+        ("layerwise_barriers", 0, "moment"),
+        ("layerwise_barriers", 2, "moment"),
+        ("hessian_predictions", 1, "fork"),
+        ("resnet_forking", 2, "bump_below"),
+    ],
+)
+def test_sliders_change_the_picture(chapter, index, name, page, site):
+    page.goto(f"{site}/book/{chapter}.html", wait_until="networkidle")
+    chart = page.locator(".lmc-chart").nth(index)
+    before = chart.locator("svg").inner_html()
+    slider = chart.locator(f"input[name={name}]")
+    other = slider.get_attribute("max") if name == "fork" else "0"
+    slider.evaluate("(e, v) => { e.value = v; e.dispatchEvent(new Event('input')); }", other)
+    page.wait_for_function(
+        "([e, before]) => e.innerHTML !== before", arg=[chart.locator("svg").element_handle(), before]
+    )
+    assert not page.trouble
+
+
+def test_minima_of_the_toy_landscape_move(page, site):
+    page.goto(f"{site}/book/toy_barriers.html", wait_until="networkidle")
+    chart = page.locator(".lmc-chart").first
+    before = chart.locator("svg").inner_html()
+    chart.locator("input[name=m1]").evaluate("e => { e.value = -2; e.dispatchEvent(new Event('input')); }")
+    page.wait_for_function(
+        "([e, before]) => e.innerHTML !== before", arg=[chart.locator("svg").element_handle(), before]
+    )
+
+
+def test_the_ledger_filters_without_python(page, site):
+    page.goto(f"{site}/book/ledger.html")
+    rows = page.locator(".lmc-ledger tbody tr:visible")
+    everything = rows.count()
+    page.locator(".lmc-ledger select[name=chapter]").select_option("toy_barriers")
+    assert 0 < rows.count() < everything
+
+
+def test_it_opens_from_disk(page, book):
+    page.goto(f"file://{book}/html/index.html")
+    page.locator(".lmc-chart svg").first.wait_for()
+    assert not [line for line in page.trouble if "off the site" in line]
+
+
+def test_nothing_is_loaded_from_elsewhere(book):
+    loaded = re.compile(
+        r"""<(?:script|img|iframe|source)[^>]+src=["']?https?:|<link[^>]+rel=["']?(?:stylesheet|preload|icon)[^>]+https?:"""
+    )
+    for path in (book / "html").rglob("*.html"):
+        text = path.read_text()
+        assert not loaded.search(text), path.name
+        assert "unpkg" not in text, path.name
+        assert len(text) < 2e6, f"{path.name} is larger than 2 MB"
+
+
+def test_the_site_is_small(book):
+    assert sum(path.stat().st_size for path in (book / "html").rglob("*") if path.is_file()) < 40e6
+
+
+def second_run(notebook: str) -> subprocess.CompletedProcess:
+    options = ["--nbval-lax", "-q", "-c", os.devnull, "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
+    environment = {**os.environ, "LMC_STATIC": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", *options, notebook]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_second_run_gives_the_checked_outputs(book):
+    notebooks = sorted(map(str, (book / "executed").glob("*.ipynb")))
+    assert len(notebooks) == len(CHAPTERS)
+    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
+        for done in pool.map(second_run, notebooks):
+            assert done.returncode == 0, done.stdout[-4000:]
+
+
+def test_the_widget_says_where_it_works(book):
+    assert "This control needs Python" in (book / "html/book/resnet_forking.html").read_text()

@@ -1,0 +1,187 @@
+"""The cube's derivatives against curvlinops, central differences and closed forms; what has no derivative says so."""
+
+import pytest
+import torch
+from reference import random_states
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models import resnet18
+
+import lmclib as lmc
+from lmclib.errors import LmcError
+from lmclib.networks.build import build_model
+
+
+def batch(n: int, side: int, seed: int = 0, channels: int = 3):
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, channels, side, side, generator=g, dtype=torch.float64)
+    return x, torch.randint(10, (n,), generator=g)
+
+
+def same_statistics(t1: dict, t2: dict) -> dict:
+    """Model 2 with model 1's running statistics, as curvlinops differentiates in parameters only."""
+    return {key: t1[key] if "running" in key else value for key, value in t2.items()}
+
+
+# curvlinops calls what PyTorch will drop, which is neither ours nor in its hands
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
+@pytest.mark.parametrize(("name", "side"), [("resnet18", 32), ("mlp", 8)])
+def test_gradient_and_hessian_are_those_of_curvlinops(name, side):
+    from curvlinops import HessianLinearOperator
+
+    model = resnet18(num_classes=10) if name == "resnet18" else build_model("mlp-7-6-gelu", (3, 8, 8), 10)
+    x, y = batch(6, side)
+    t1, t2 = random_states(model)
+    t2 = same_statistics(t1, t2)
+    cube = lmc.LayerCube(model, t1, t2, (x, y), batch_size=4)
+    model = model.double().eval()
+    model.load_state_dict(cube.state(0.3))
+    params = dict(model.named_parameters())
+    operator = HessianLinearOperator(
+        model, nn.CrossEntropyLoss(), list(params.values()), [(x[:4], y[:4]), (x[4:], y[4:])], check_deterministic=False
+    )
+    owner = {key: key.rpartition(".")[0] for key in params}
+    hessian, gradient = cube.hessian(0.3), cube.gradient(0.3)
+    slopes, _ = operator.gradient_and_loss()
+    products = {key: (t2[key] - t1[key]) for key in params}
+    for trial in range(3):
+        v = torch.randn(len(cube.layers), generator=torch.Generator().manual_seed(trial), dtype=torch.float64)
+        weight = dict(zip(cube.layers, v.tolist(), strict=True))
+        moved = operator @ [weight[owner[key]] * products[key] for key in params]
+        expected = torch.zeros_like(v)
+        for key, value in zip(params, moved, strict=True):
+            expected[cube.layers.index(owner[key])] += (value * products[key]).sum().detach()
+        torch.testing.assert_close(hessian @ v, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+    expected = torch.zeros_like(gradient)
+    for key, value in zip(params, slopes, strict=True):
+        expected[cube.layers.index(owner[key])] += (value * products[key]).sum().detach()
+    torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-8)
+    assert (hessian - hessian.T).abs().max() <= 1e-8 * hessian.abs().max()
+
+
+class SmoothNet(nn.Module):
+    """Convolution, batch norm and a linear layer, with activations that have no kinks."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4 * 36, 10)
+
+    def forward(self, x):
+        return self.fc(F.gelu(self.norm(self.conv(x))).flatten(1))
+
+
+@pytest.mark.parametrize("make", [SmoothNet, lambda: build_model("mlp-9-7-tanh", (3, 8, 8), 10)])
+def test_derivatives_are_those_of_central_differences(make):
+    """Running statistics count as parameters here: both are part of the state dict that moves."""
+    torch.manual_seed(0)
+    model = make()
+    t1, t2 = random_states(model)
+    cube = lmc.LayerCube(model, t1, t2, batch(20, 8), batch_size=7)
+    a, n, h = torch.full((len(cube.layers),), 0.4, dtype=torch.float64), len(cube.layers), 1e-4
+    steps = h * torch.eye(n, dtype=torch.float64)
+    slopes = torch.stack([(cube(a + step).loss - cube(a - step).loss) / (2 * h) for step in steps])
+    torch.testing.assert_close(cube.gradient(a), slopes, rtol=1e-5, atol=1e-9)
+    rows = torch.stack([(cube.gradient(a + step) - cube.gradient(a - step)) / (2 * h) for step in steps])
+    hessian = cube.hessian(a)
+    torch.testing.assert_close(hessian, rows, rtol=1e-5, atol=1e-5 * float(rows.abs().max()))
+    assert torch.equal(hessian, hessian.T)
+
+
+def test_jets_are_the_derivatives_of_the_outputs():
+    model = build_model("mlp-9-7-tanh", (3, 8, 8), 10)
+    cube = lmc.LayerCube(model, *random_states(model), batch(5, 8))
+    ones = torch.ones(len(cube.layers), dtype=torch.float64)
+    ((jet, _),) = cube.derivatives.jets(0.2 * ones, ones, 3)
+    h = 1e-4
+    ends = [next(cube.derivatives.jets((0.2 + step) * ones, ones, 2))[0] for step in (-h, h)]
+    for k in range(3):
+        torch.testing.assert_close(jet[k + 1], (ends[1][k] - ends[0][k]) / (2 * h), rtol=1e-5, atol=1e-7)
+
+
+def test_all_energies_sum_to_the_quadratic_form_of_the_difference():
+    model = build_model("resnet8-w4", (1, 8, 8), 10)
+    x, y = batch(20, 8, channels=1)
+    cube = lmc.LayerCube(model, *random_states(model), (x, y))
+    ones = torch.ones(len(cube.layers), dtype=torch.float64)
+    for end in (0.0, 1.0):
+        along = []
+        for jet, target in cube.derivatives.jets(end * ones, ones, 2):
+            f, first, second = (part.requires_grad_() for part in jet)
+            loss = F.cross_entropy(f, target)
+            slope = torch.autograd.grad(loss, f, create_graph=True)[0]
+            twice = torch.autograd.grad((slope * first).sum(), f)[0]
+            along.append(((slope * second).sum() + (twice * first).sum()).detach())
+        torch.testing.assert_close(cube.hessian(end).sum(), torch.stack(along).mean(), rtol=1e-8, atol=0)
+
+
+def test_float32_gives_the_derivatives_to_its_precision():
+    model = build_model("resnet8-w4", (1, 8, 8), 10)
+    x, y = batch(30, 8, channels=1)
+    exact = lmc.LayerCube(model, *random_states(model), (x, y)).hessian(0.5)
+    states = [
+        {k: v.float() if v.is_floating_point() else v for k, v in state.items()} for state in random_states(model)
+    ]
+    single = lmc.LayerCube(build_model("resnet8-w4", (1, 8, 8), 10), *states, (x.float(), y)).hessian(0.5)
+    assert single.dtype == torch.float64
+    torch.testing.assert_close(single, exact, rtol=1e-3, atol=1e-4 * float(exact.abs().max()))
+
+
+def test_what_has_no_derivative_says_so():
+    model = build_model("mlp-5", (1, 8, 8), 10)
+    states = [build_model("mlp-5", (1, 8, 8), 10, seed).state_dict() for seed in (0, 1)]
+    data = torch.randn(6, 1, 8, 8), torch.arange(6)
+
+    def zero_one(outputs, y):
+        return (outputs.argmax(1) != y).float().mean()
+
+    with pytest.raises(LmcError, match="loss='zero_one': has no derivative"):
+        lmc.LayerCube(model, *states, data, loss=zero_one).gradient(0)
+    with pytest.raises(LmcError, match="derivatives exist for 'interpolate' only"):
+        lmc.LayerCube(model, *states, data, norm_stats="recompute").hessian(0)
+    with pytest.raises(LmcError, match="a: has 3 points; a derivative is taken at one"):
+        lmc.LayerCube(model, *states, data).gradient(torch.zeros(3, 2))
+
+
+class Tied(nn.Module):
+    """Two linear maps that share a weight, and one that is frozen."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.frozen = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.two.weight = self.one.weight
+        self.frozen.requires_grad_(False)
+
+    def forward(self, x):
+        return self.frozen(torch.tanh(self.two(torch.tanh(self.one(x)))))
+
+
+def test_a_tied_weight_counts_once_and_a_frozen_one_moves():
+    model, other = Tied().double(), Tied().double()
+    x, y = torch.randn(8, 4, dtype=torch.float64), torch.randint(3, (8,))
+    cube = lmc.LayerCube(model, model.state_dict(), other.state_dict(), (x, y))
+    assert cube.layers == ("one", "two", "frozen")
+    state = cube.state(torch.tensor([1.0, 0.0, 0.0]))
+    assert torch.equal(state["one.weight"], other.one.weight)
+    assert torch.equal(state["two.weight"], other.one.weight)  # it is the same tensor
+    assert torch.equal(state["two.bias"], model.two.bias)
+    h = 1e-5
+    for i in range(3):
+        step = torch.zeros(3, dtype=torch.float64)
+        step[i] = h
+        slope = (cube(0.5 + step).loss - cube(0.5 - step).loss) / (2 * h)
+        torch.testing.assert_close(cube.gradient(0.5)[i], slope, rtol=1e-6, atol=1e-9)
+
+
+def test_integer_buffers_are_model_1s():
+    model = build_model("resnet8-w4", (1, 8, 8), 10)
+    t1, t2 = random_states(model)
+    key = next(key for key in t1 if key.endswith("num_batches_tracked"))
+    t1[key], t2[key] = torch.tensor(3), torch.tensor(8)
+    cube = lmc.LayerCube(model, t1, t2, batch(4, 8, channels=1))
+    assert [int(cube.state(a)[key]) for a in (0.0, 0.5, 1.0)] == [3, 3, 3]
+
+
+def test_models_with_nothing_in_common_are_refused():
+    one, two = nn.Linear(4, 3), nn.Sequential(nn.Linear(4, 3))
+    with pytest.raises(LmcError, match=r"t2: is of another architecture at '0\.bias'"):
+        lmc.LayerCube(one, one.state_dict(), two.state_dict(), (torch.zeros(2, 4), torch.zeros(2).long()))
