@@ -1,7 +1,7 @@
 """How far from the least possible: counted operations and bytes, over ceilings measured here, against what the library takes.
 
 The ceilings are a large copy and large matrix products or convolutions on this device. A floor is the larger of two times: all operations at the rate of the products,
-and all bytes at the rate of the copy (`lmclib.cost` says what is counted). The last rows are what the time is spent on, by a profile.
+and all bytes at the rate of the copy (`lmclib.book.cost` says what is counted). The last rows are what the time is spent on, by a profile.
 """
 
 from collections.abc import Callable

@@ -63,7 +63,7 @@ _FILES = {
         "varied",
     ),
     "book.ledger": ("judge",),
-    "book.results": ("embedded_results", "paper_results"),
+    "book.results": ("results_by_scale",),
 }
 PUBLIC = {name: file for file, names in _FILES.items() for name in names}  # public name -> file below this folder
 

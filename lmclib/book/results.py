@@ -1,4 +1,4 @@
-"""Results at paper scale: looked up where they are, priced where they are not, and packed to travel with the book."""
+"""A chapter's results at every scale: those just measured, those that are committed, and how they are packed to travel."""
 
 import json
 import shutil
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmclib.book.estimates import estimate
 from lmclib.book.ledger import rows_path
 from lmclib.book.measuring import measure, measuring_chapters
 from lmclib.errors import LmcError
@@ -18,36 +17,48 @@ from lmclib.store.dry_run import DryRun, NotRun, dry_run
 from lmclib.store.results import CARDS, committed_results
 from lmclib.store.store import RUNS
 
+SCALES = {"paper": "Paper scale", "digits": "Embedded data"}  # what tabs call the profiles
 MOST_BYTES = 25_000_000  # of all committed results, which everyone who clones the book downloads
 
 
 @dataclass(frozen=True)
 class Results:
-    """A chapter's variables at some scale, or none; and what a reader must know of them: data, hardware, seeds, or the cost.
+    """A chapter's variables at some scale, and what a reader must know of them: data, hardware, seeds.
 
     Attributes:
-        tables: the variables that the measuring cells left behind; None where something is missing.
-        said: the caption, or what is missing and what it would cost.
+        tables: the variables that the measuring cells left behind.
+        said: the caption.
     """
 
-    tables: Mapping[str, object] | None
+    tables: Mapping[str, object]
     said: str
 
 
-def embedded_results(tables: Mapping[str, object]) -> Results:
-    """The results that a chapter has just measured, from its `globals()`."""
-    return Results(tables, f"{_what(tables)}; {hardware()}")
+def results_by_scale(chapter: str, tables: Mapping[str, object]) -> dict[str, Results]:
+    """A chapter's results at every scale at which it has some, the largest first, by the names of the scales.
+
+    Args:
+        chapter: its name.
+        tables: what its measuring cells have just left behind, its `globals()`.
+    """
+    settings = tables["settings"]
+    here = Results(tables, f"{_what(tables)}; {hardware()}")
+    if settings.profile == "paper":
+        return {SCALES["paper"]: here}
+    if (paper := find_results(chapter, "paper", settings.store)) is not None:
+        return {SCALES["paper"]: paper, SCALES["digits"]: here}
+    missing = f"; at paper scale it was not run (`lmclib plan {chapter}` says what that would take)"
+    return {SCALES["digits"]: Results(tables, here.said + missing)}
 
 
-def paper_results(chapter: str, store: str | Path = RUNS) -> Results:
-    """A chapter's results at profile `paper`, committed or in a store, or what they would cost."""
-    given = {"profile": "paper", "store": str(store), **_summary(chapter).get("given", {})}
+def find_results(chapter: str, profile: str, store: str | Path = RUNS) -> Results | None:
+    """A chapter's results at a profile, committed or in a store; None where something is missing. Nothing is computed."""
+    given = {"profile": profile, "store": str(store), **_summary(chapter).get("given", {})}
     try:
         with dry_run() as found:
             tables = measure(chapter, given)
     except NotRun:
-        run = f"`make paper CHAPTER={chapter}` runs it in slices"
-        return Results(None, f"Not run yet. {_price(chapter, given)}. {run}")
+        return None
     return Results(tables, f"{_what(tables)}; {caption(summarise(chapter, found, {}))}")
 
 
@@ -59,13 +70,6 @@ def _what(tables: Mapping[str, object]) -> str:
     seeds = [family.spec.seed for family in families]
     trained = f"{settings.model} on {families[0].card.label}, {settings.epochs} epochs"
     return f"Profile {settings.profile}: {trained}; seeds {min(seeds)} to {max(seeds)}"
-
-
-def _price(chapter: str, given: Mapping[str, object]) -> str:
-    try:
-        return str(estimate(chapter, given))
-    except NotRun:
-        return "It needs no GPU"
 
 
 def pack(chapter: str, given: Mapping[str, object], store: str | Path) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""One figure at two scales, in tabs: each drawn from its own results, or a line that says what they would cost."""
+"""One figure at several scales, in tabs, each drawn from its own results."""
 
 import hashlib
 import html
@@ -33,8 +33,7 @@ class Tabs:
             return
         for name, result in self.results.items():
             display(Markdown(f"**{name}.** {result.said}"))
-            if result.tables is not None:
-                display(self.draw(result.tables))
+            display(self.draw(result.tables))
 
     def html(self) -> str:
         """Tabs of radio buttons, whose panes the style sheet shows and hides."""
@@ -48,8 +47,7 @@ class Tabs:
         return f'<div class="lmc-tabs" role="group" aria-label="the same figure at several scales">{heads}{"".join(panes)}</div>'
 
     def _pane(self, result: Results) -> str:
-        chart = "" if result.tables is None else page_html(self.draw(result.tables))
         said = html.escape(result.said)
         while said.count("`") > 1:
             said = said.replace("`", "<code>", 1).replace("`", "</code>", 1)
-        return f'<div class="lmc-pane">{chart}<p class="lmc-said">{said}.</p></div>'
+        return f'<div class="lmc-pane">{page_html(self.draw(result.tables))}<p class="lmc-said">{said}.</p></div>'

@@ -5,7 +5,7 @@ import pandas as pd
 from lmclib.measures.agreement import agreement
 
 BALLPARK, MATTERS = 2, 0.01  # a factor; nats, below which a barrier's prediction is not judged
-AS_CHEAP = 1.5  # costs are timed: methods that take the same derivatives must not differ by a busy moment
+AS_CHEAP = 1.5  # of Proposition 1's cost in counted passes
 
 
 def prediction_claims(forks: pd.DataFrame, layers: pd.DataFrame, steps: pd.DataFrame) -> dict[str, dict]:
@@ -61,10 +61,10 @@ def _ballpark(forks: pd.DataFrame) -> dict:
 
 
 def _layers(layers: pd.DataFrame) -> dict:
-    looks = layers.groupby(["seed", "fork_epoch", "epoch"])[["energy", "barrier"]].apply(
+    moments = layers.groupby(["seed", "fork_epoch", "epoch"])[["energy", "barrier"]].apply(
         lambda rows: rows.energy.corr(rows.barrier, method="spearman")
     )
-    by_seed = looks.groupby("seed").median()
+    by_seed = moments.groupby("seed").median()
     return {
         "holds": {int(seed): bool(value > 0.8) for seed, value in by_seed.items()},
         "measured": "by seed: " + ", ".join(f"{value:.2f}" for value in by_seed),

@@ -1,6 +1,5 @@
 """Derivatives of the cube: exact, with running statistics as parameters among the others."""
 
-import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -46,6 +45,13 @@ class Derivatives:
 
     def _state(self, a: float | Tensor) -> dict[str, Tensor]:
         return self.ends.moved(self.ends.points(a)[0].to(self.device, self.dtype))
+
+    def _loss(self, alphas: Tensor | list[Tensor], x: Tensor, y: Tensor) -> Tensor:
+        """The loss of a batch at a point, differentiable in its coefficients."""
+        loss = self.loss(self.function(self.ends.moved(alphas), x), y)
+        if not loss.requires_grad:
+            raise LmcError(f"loss={getattr(self.loss, '__name__', self.loss)!r}: has no derivative in the outputs")
+        return loss
 
     def _over_batches(self, work: Callable[[Tensor, Tensor], Result]) -> Iterator[Result]:
         return self.batches.over(self.batching.of(self.data, self.batches.size), work)
@@ -102,18 +108,26 @@ class Derivatives:
         with full_precision():
             yield from self._over_batches(work)
 
-    @torch.no_grad()
-    def seconds_per_pass(self) -> float:
-        """The seconds of one forward pass over the data: the unit in which derivatives and predictions are priced."""
-        state = self._state(0)
+    def along(self, a: float | Tensor, direction: Tensor) -> Tensor:
+        r"""The loss at a point and its first two derivatives along a direction (L,): $\varphi, \nabla\varphi\cdot d, d^\top\nabla^2\varphi\, d$.
 
-        def work(x: Tensor, y: Tensor) -> float:
-            start = time.perf_counter()
-            float(self.function(state, x).sum())  # reading a number waits for the device
-            return time.perf_counter() - start
+        By two backward passes, the second through the first, so it costs what one row of the Hessian does.
+        """
+        point, total, count = self.ends.points(a)[0], 0, 0
+        steps = self.ends.points(direction)[0].to(self.device, self.dtype)
 
+        def work(x: Tensor, y: Tensor) -> tuple[Tensor, int]:
+            t = torch.zeros((), dtype=self.dtype, device=self.device, requires_grad=True)
+            loss = self._loss(point.to(self.device, self.dtype) + t * steps, x, y)
+            (first,) = torch.autograd.grad(loss, [t], create_graph=True, materialize_grads=True)
+            second = _second(first, [t])
+            return torch.stack([loss.detach().double(), first.detach().double(), second[0]]) * len(y), len(y)
+
+        self.passes += 3 + 4
         with full_precision():
-            return sum(self._over_batches(work))
+            for part, n in self._over_batches(work):
+                total, count = total + part, count + n
+        return (total / count).cpu()
 
     def up_to(self, order: int, a: float | Tensor) -> tuple[Tensor, Tensor]:
         """The gradient (L,) and, for order 2, the Hessian (L, L) at a point; zeros in its place for order 1."""
@@ -127,9 +141,7 @@ class Derivatives:
         def work(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, int]:
             # a leaf for each layer, so that a backward pass for some layers does not visit the others
             leaves = [alpha.to(self.device, self.dtype).requires_grad_() for alpha in points[0]]
-            loss = self.loss(self.function(self.ends.moved(leaves), x), y)
-            if not loss.requires_grad:
-                raise LmcError(f"loss={getattr(self.loss, '__name__', self.loss)!r}: has no derivative in the outputs")
+            loss = self._loss(leaves, x, y)
             first = torch.autograd.grad(loss, leaves, create_graph=order > 1, materialize_grads=True)
             hessian = torch.zeros(n_layers, n_layers, dtype=torch.float64, device=self.device)
             for i in range(n_layers if order > 1 else 0):

@@ -64,6 +64,7 @@ def barrier_evolution(
     alphas: int | Sequence[float] = 25,
     epochs: Sequence[int] | None = None,
     pairs: Sequence[tuple[int, int]] | None = None,
+    fork_epochs: Sequence[float] | None = None,
     split: str = "train",
     norm_stats: str = "interpolate",
     progress: bool = True,
@@ -75,6 +76,7 @@ def barrier_evolution(
         alphas: as in `barrier_curve`.
         epochs: which of the stored epochs; all by default, `(-1,)` for the last.
         pairs: which pairs of siblings; all by default.
+        fork_epochs: which forks, as trained; all by default.
         split: `train` or `test`.
         norm_stats: `interpolate` or `recompute`.
         progress: whether to show a progress bar.
@@ -86,7 +88,7 @@ def barrier_evolution(
     Source:
         Landscaping Linear Mode Connectivity, figures 1 and 8 to 12.
     """
-    chosen = sibling_pairs(families, epochs=epochs, children=pairs)
+    chosen = sibling_pairs(families, fork_epochs, epochs, pairs)
     table = over_pairs(chosen, barrier_curve, split, norm_stats, progress, alphas=alpha_grid(alphas).tolist())
     return table.drop(columns="relation")
 

@@ -14,25 +14,37 @@ from lmclib.networks.differentiable import jet
 EXPANSIONS = {"published": 2, "gradient": 2, "taylor3": 3, "taylor4": 4}  # the order of each end's expansion
 INTERPOLATIONS = {"hermite": 2, "logit-cubic": 1, "logit-quintic": 2}  # derivatives taken at both ends
 METHODS = (*EXPANSIONS, *INTERPOLATIONS)
-Jets = list[tuple[tuple[Tensor, ...], Tensor]]  # the outputs' derivatives along a line, and the targets, batch by batch
+OF_OUTPUTS = ("taylor3", "taylor4", "logit-cubic", "logit-quintic")  # take the derivatives of the outputs
 
 
 def predict_barriers(
     cube: LayerCube, corner: Tensor, grid: np.ndarray, methods: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """One set's barrier by several methods from the same derivatives, in the weighted form: into model 1, into model 2."""
+    """One set's barrier by several methods from the same derivatives, in the weighted form: into model 1, into model 2.
+
+    Args:
+        cube: the layer cube.
+        corner: 1 for the layers of the set, 0 for the others (L,).
+        grid: alphas (n,).
+        methods: some of `METHODS`.
+
+    Returns:
+        Barriers (n,) by method.
+    """
     t, ones = torch.as_tensor(grid).to(cube.device), torch.ones_like(corner)
     far = max((INTERPOLATIONS[m] for m in methods if m in INTERPOLATIONS), default=None)
     near = max(far or 0, *(EXPANSIONS.get(m, 0) for m in methods))
-    one, two = (_End(cube, list(cube.derivatives.jets(end, corner, near))) for end in (0 * ones, ones))
+    # the loss's own derivatives up to the second are quicker by backward passes than from those of all outputs
+    make = _End if any(m in OF_OUTPUTS for m in methods) else _LossEnd
+    one, two = (make(cube, end, corner, near) for end in (0 * ones, ones))
     cuts = (one, two), (one, two)
     if far is not None and not bool((corner == 1).all()):  # on the full path both cuts are the one path
-        far1, far2 = (_End(cube, list(cube.derivatives.jets(end, corner, far))) for end in (corner, ones - corner))
+        far1, far2 = (make(cube, end, corner, far) for end in (corner, ones - corner))
         cuts = (one, far1), (far2, two)
     barriers = {}
     for method in methods:
         if method in EXPANSIONS:
-            into1, into2 = (end.expansion(step, method) for end, step in ((one, t), (two, t - 1)))
+            into1, into2 = (_expansion(end.terms, step, method) for end, step in ((one, t), (two, t - 1)))
         else:
             curves = [_interpolation(*cut, t, method) for cut in cuts]
             into1, into2 = (curve[:-2] - curve[k] for curve, k in zip(curves, (-2, -1), strict=True))
@@ -40,21 +52,29 @@ def predict_barriers(
     return barriers
 
 
+class _LossEnd:
+    """One end of a line: the loss and its first two derivatives along it."""
+
+    def __init__(self, cube: LayerCube, at: Tensor, direction: Tensor, order: int):
+        self.terms = cube.derivatives.along(at, direction).to(cube.device)
+
+
 class _End:
     """One end of a line: the outputs' derivatives along it, batch by batch, and the loss's, from one pass over them."""
 
-    def __init__(self, cube: LayerCube, jets: Jets):
-        self.cube, self.jets = cube, jets
+    def __init__(self, cube: LayerCube, at: Tensor, direction: Tensor, order: int):
+        self.cube, self.jets = cube, list(cube.derivatives.jets(at, direction, order))
 
     @cached_property
     def terms(self) -> Tensor:
         """The loss and its derivatives along the line."""
         return _mean(self.jets, lambda outputs, y: _loss_jet(self.cube, outputs, y))
 
-    def expansion(self, t: Tensor, method: str) -> Tensor:
-        """How much the loss changes over steps t (n,) by its Taylor polynomial here."""
-        first = 2 if method == "published" else 1
-        return sum(self.terms[k] * t**k / factorial(k) for k in range(first, EXPANSIONS[method] + 1))
+
+def _expansion(terms: Tensor, t: Tensor, method: str) -> Tensor:
+    """How much the loss changes over steps t (n,) by its Taylor polynomial at an end."""
+    first = 2 if method == "published" else 1
+    return sum(terms[k] * t**k / factorial(k) for k in range(first, EXPANSIONS[method] + 1))
 
 
 def _interpolation(start: _End, stop: _End, t: Tensor, method: str) -> Tensor:

@@ -1,6 +1,5 @@
 """Predicting barriers from what the two ends know: their curvature, their slopes, or their outputs' derivatives."""
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,7 +33,7 @@ def predict_curve(cube: LayerCube, alphas: int | Sequence[float] = 25, method: s
         method: one of the seven names above.
 
     Returns:
-        `alpha`, `loss_barrier`; the frame's `attrs["cost"]` is what it took, in forward passes over the data, measured.
+        `alpha`, `loss_barrier`; the frame's `attrs["cost"]` is what it took, in forward passes over the data, counted.
 
     Raises:
         LmcError: an unknown method, points outside [0, 1], recomputed statistics.
@@ -50,7 +49,7 @@ def predict_curve(cube: LayerCube, alphas: int | Sequence[float] = 25, method: s
         [1.0, -1.0, -1.0]
     """
     grid = alpha_grid(alphas)
-    with _Cost(cube) as cost:
+    with _Passes(cube) as cost:
         corner = torch.ones(len(cube.layers), dtype=torch.float64)
         barrier = predict_barriers(cube, corner, grid, [_checked(method)])[method]
     return cost.on(pd.DataFrame({"alpha": grid, "loss_barrier": barrier}))
@@ -62,7 +61,7 @@ def predict_layer_barriers(
     r"""Every single layer's barrier in the weighted form, as predicted by `predict_group_barriers`.
 
     Returns:
-        `layer`, `alpha`, `loss_barrier`; measured cost in `attrs["cost"]` where a cube was given.
+        `layer`, `alpha`, `loss_barrier`; counted cost in `attrs["cost"]` where a cube was given.
 
     Source:
         Landscaping Linear Mode Connectivity, proposition 2.
@@ -88,7 +87,7 @@ def predict_group_barriers(
         method: as in `predict_curve`.
 
     Returns:
-        `group`, `alpha`, `loss_barrier`; measured cost in `attrs["cost"]` where a cube was given.
+        `group`, `alpha`, `loss_barrier`; counted cost in `attrs["cost"]` where a cube was given.
 
     Raises:
         LmcError: an empty group, an unknown layer or method.
@@ -101,7 +100,7 @@ def predict_group_barriers(
         if method not in ENERGY_METHODS:
             raise LmcError(f"method={method!r}: energies know {' and '.join(ENERGY_METHODS)}; give the cube for others")
         return _table({name: cube.barrier(corner, grid, method) for name, corner in named.items()}, grid)
-    with _Cost(cube) as cost:
+    with _Passes(cube) as cost:
         if _checked(method) in ENERGY_METHODS:
             energies = Energies.of(cube)
             barriers = {name: energies.barrier(corner, grid, method) for name, corner in named.items()}
@@ -139,23 +138,18 @@ def prediction_table(
     )
 
 
-def cost_table(cube: LayerCube, methods: Sequence[str] = METHODS, repeats: int = 2) -> pd.DataFrame:
-    """What the full path's barrier at α = ½ costs by each method, and to evaluate (`actual`), in forward passes: the least of some runs.
+def cost_table(cube: LayerCube, methods: Sequence[str] = METHODS) -> pd.DataFrame:
+    """What the full path's barrier at α = ½ costs by each method, and to evaluate (`actual`), in forward passes over the data.
+
+    Counted, not timed: a gradient is three passes, a derivative of a gradient four, outputs with k derivatives $2^k$.
 
     Returns:
-        `method`, `cost`. Times, so no two runs give the same.
+        `method`, `cost`.
     """
-    costs = {method: min(_cost(cube, method) for _ in range(repeats)) for method in methods}
-    runs = []
-    for _ in range(repeats):
-        with _Cost(cube) as run:
-            barrier_curve(cube, (0.5,))
-        runs.append(run.seconds / run.unit)
-    return pd.DataFrame({"method": [*costs, "actual"], "cost": [*costs.values(), min(runs)]})
-
-
-def _cost(cube: LayerCube, method: str) -> float:
-    return predict_curve(cube, (0.5,), method).attrs["cost"]
+    costs = {method: predict_curve(cube, (0.5,), method).attrs["cost"] for method in methods}
+    with _Passes(cube) as actual:
+        barrier_curve(cube, (0.5,))
+    return pd.DataFrame({"method": [*costs, "actual"], "cost": [*costs.values(), actual.counted]})
 
 
 def _checked(method: str) -> str:
@@ -169,20 +163,19 @@ def _table(barriers: dict[str, np.ndarray], grid: np.ndarray) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-class _Cost:
-    """What a prediction costs: its seconds over the seconds of one forward pass of the same network and data."""
+class _Passes:
+    """The passes over the data that are asked for within this context."""
 
     def __init__(self, cube: LayerCube):
         self.cube = cube
 
-    def __enter__(self) -> "_Cost":
-        self.unit = min(self.cube.derivatives.seconds_per_pass() for _ in range(2))
-        self.start = time.perf_counter()
+    def __enter__(self) -> "_Passes":
+        self.before = self.cube.passes
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.seconds = time.perf_counter() - self.start
+        self.counted = self.cube.passes - self.before
 
     def on(self, table: pd.DataFrame) -> pd.DataFrame:
-        table.attrs["cost"] = self.seconds / self.unit
+        table.attrs["cost"] = self.counted
         return table
