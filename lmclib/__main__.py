@@ -69,9 +69,9 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from lmclib.book.estimates import rehearse
+    from lmclib.book.estimates import estimate
 
-    print(rehearse(arguments.chapter, {"profile": "paper", **dict(arguments.p)}))
+    print(estimate(arguments.chapter, {"profile": "paper", **dict(arguments.p)}))
     return 0
 
 

@@ -68,7 +68,8 @@ def other_device(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "__float__", lambda t: 1.0)
     monkeypatch.setattr(torch.Tensor, "__bool__", lambda t: True)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
-    # the fused update knows no meta tensors
+    # the fused update and batch norm's own sums know no meta tensors
+    monkeypatch.setattr(torch, "batch_norm_update_stats", lambda x, *_: torch.var_mean(x, dim=(0, 2, 3))[::-1])
     monkeypatch.setattr(
         "lmclib.training.stack.sgd", lambda p, g, m, lr, **_: torch._foreach_sub_(p, torch._foreach_mul(g, lr))
     )

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import yaml
 
+from lmclib.code.fingerprint import source_closure
 from lmclib.files import DIGITS
 from lmclib.root import ROOT
-from lmclib.store.fingerprint import source_closure
 from lmclib.store.results import RESULTS
 
 LAST = ("preface", "ledger")  # they show what the other chapters stored, so they run after them

@@ -51,5 +51,6 @@ def _moments(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     if isinstance(module, _InstanceNorm):  # the mean over examples of each example's own
         var, mean = torch.var_mean(x, dim=places, correction=0)
         return mean.mean(0), var.mean(0)
-    var, mean = torch.var_mean(x, dim=(0, *places), correction=0)
-    return mean, var
+    return torch.batch_norm_update_stats(
+        x, None, None, 0.0
+    )  # batch norm's own sums, many times quicker than `var_mean`

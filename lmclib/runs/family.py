@@ -6,6 +6,7 @@ from math import ceil
 
 from torch import Tensor, nn
 
+from lmclib.code.fingerprint import code_fingerprint
 from lmclib.cube.points import LayerCube
 from lmclib.data.dataset import Dataset
 from lmclib.data.load import load_data
@@ -17,7 +18,6 @@ from lmclib.runs.pairs import Pair
 from lmclib.runs.spec import ForkSpec, fork_steps
 from lmclib.store.address import address
 from lmclib.store.dry_run import NotRun, current_dry_run
-from lmclib.store.fingerprint import code_fingerprint
 from lmclib.store.store import Store
 from lmclib.training.loop import Diverged, train
 from lmclib.training.recipe import steps_per_epoch

@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
-import lmclib
+from lmclib.code.fingerprint import code_fingerprint
 from lmclib.store.address import address
-from lmclib.store.fingerprint import code_fingerprint
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Question:
         plain = function.func if isinstance(function, partial) else function
         kind = plain.__name__
         description = {"kind": kind, **(about or {}), **_with_defaults(function, options)}
-        if not plain.__module__.startswith(f"{lmclib.__name__}."):
+        if not plain.__module__.startswith("lmclib."):
             # a reader's own function may have any name, so it is told apart by its code
             description["by"] = code_fingerprint(function)
         return cls(description, (function, *roots), tuple(parts))

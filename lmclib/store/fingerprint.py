@@ -1,6 +1,0 @@
-def code_fingerprint(*roots):
-    return "stub"
-
-
-def source_closure(source):
-    return {}
