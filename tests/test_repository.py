@@ -4,52 +4,50 @@ import ast
 import hashlib
 import json
 import re
-import shutil
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import altair
+import grimp
 import pytest
 from packaging.requirements import Requirement
 
 import lmclib
-from lmclib import book
 from lmclib.root import ROOT
 
-FLOORS = (
-    ("errors",),
-    ("cost", "data", "device", "functional", "layers", "models", "provenance", "stack"),
-    ("capture", "prefix", "store"),
-    ("training",),
-    ("families",),
-    ("nursery",),
-    ("forking",),
-    ("cube",),
-    ("pairs",),
-    ("barriers", "comparison", "energies", "expansion", "geometry", "layerwise", "theory", "toy"),
-    ("prediction",),
-    ("claims",),
-    ("settings",),
-    ("profiles", "ledger", "measuring"),
-    ("rehearsal",),
-    ("paper",),
-    ("charts",),
-    ("widgets", "book"),
-    ("__main__",),
-)
-FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
+
+def test_folders_import_only_from_below():
+    """By import-linter, whose contract is in pyproject.toml; imports within functions count."""
+    linter = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
-def rooms():
-    return sorted(path for path in (ROOT / "lmclib").rglob("*.py") if path.name != "__init__.py")
+def test_nothing_in_the_library_asks_its_front_door():
+    """`from lmclib import X` would reach any floor; the fingerprint of code alone needs the list of public names."""
+    graph = grimp.build_graph("lmclib", cache_dir=None)
+    assert graph.find_modules_that_directly_import("lmclib") == {"lmclib.code.fingerprint"}
 
 
-@pytest.mark.parametrize("path", rooms(), ids=lambda path: path.stem)
-def test_each_room_imports_only_from_below(path):
-    own = path.relative_to(ROOT / "lmclib").parts[0].removesuffix(".py")
-    for node in ast.parse(path.read_text()).body:  # what a function imports late is no floor of the room
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lmclib."):
-            other = node.module.split(".")[1]
-            assert other == own or FLOOR[other] < FLOOR[own], f"{own} imports {other}"
+def test_no_file_asks_another_for_an_underscored_name():
+    for path in (ROOT / "lmclib").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lmclib"):
+                assert not [alias.name for alias in node.names if alias.name.startswith("_")], path
+
+
+def test_every_folder_says_what_lives_in_it():
+    for path in (ROOT / "lmclib").rglob("__init__.py"):
+        said = ast.get_docstring(ast.parse(path.read_text()))
+        assert said
+        assert "mports" in said or path.parent.name == "lmclib", path
+
+
+def test_tests_mirror_the_folders():
+    folders = {path.name for path in (ROOT / "lmclib").iterdir() if (path / "__init__.py").exists()}
+    assert folders == {path.name for path in (ROOT / "tests").iterdir() if list(path.glob("test_*.py"))}
 
 
 def test_every_public_name_exists():
@@ -103,37 +101,3 @@ def test_vendored_scripts_are_those_that_altair_expects():
         ("vega-embed", altair.VEGAEMBED_VERSION),
     ):
         assert re.search(rf"\| {name} \| {re.escape(version)}[.\d]* \|", table)
-
-
-def test_a_chapter_depends_on_the_rooms_it_uses_and_theirs():
-    toy = book.dependencies(ROOT / "book" / "toy_barriers.ipynb")
-    forking = book.dependencies(ROOT / "book" / "resnet_forking.ipynb")
-    assert {"toy", "charts.toy", "charts.style", "errors", "ledger"} <= toy
-    assert {"cube", "stack"} <= forking
-    assert "training" not in toy
-
-
-def test_the_cache_notices_prose_and_library(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    before = {chapter.name: chapter.key for chapter in book._chapters("smoke", tmp_path)}
-    assert before == {chapter.name: chapter.key for chapter in book._chapters("smoke", tmp_path)}
-    assert before["toy_barriers"] != {c.name: c.key for c in book._chapters("digits", tmp_path)}["toy_barriers"]
-    copy = tmp_path / "toy.py"
-    copy.write_text((ROOT / "lmclib/toy.py").read_text() + "\n# changed\n")
-    original = book._file
-    monkeypatch.setattr(book, "_file", lambda room: copy if room == "toy" else original(room))
-    after = {chapter.name: chapter.key for chapter in book._chapters("smoke", tmp_path)}
-    changed = {name for name in before if before[name] != after[name]}
-    assert changed == {"toy_barriers", "ledger", "preface"}
-
-
-def test_an_edit_of_prose_reruns_one_chapter(tmp_path, monkeypatch):
-    for name in ("_toc.yml", "requirements.lock"):
-        shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "book", tmp_path / "book", ignore=shutil.ignore_patterns("vendor"))
-    monkeypatch.chdir(tmp_path)
-    before = {chapter.name: chapter.key for chapter in book._chapters("smoke", tmp_path)}
-    path = tmp_path / "book" / "toy_barriers.ipynb"
-    path.write_text(path.read_text().replace("Two valleys are two valleys", "Two valleys are two"))
-    after = {chapter.name: chapter.key for chapter in book._chapters("smoke", tmp_path)}
-    assert {name for name in before if before[name] != after[name]} == {"toy_barriers"}
