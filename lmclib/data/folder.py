@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from lmclib.data.dataset import Dataset, Split, fingerprint
 from lmclib.errors import LmcError
+from lmclib.files import write_text, written
+from lmclib.locks import locked
 from lmclib.root import from_root
 
 DECODED = "data/decoded"  # from the repository's root; ignored by git
 PARTS = ("train", "test")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 
 
 def folder(name: str) -> Dataset:
@@ -40,55 +42,57 @@ def folder_root(name: str) -> Path:
     return from_root(name.removeprefix("folder:")).resolve()
 
 
-def _files(name: str, root: Path) -> list[Path]:
-    """All images of a part, by class and name.
+def _files(name: str, root: Path) -> dict[Path, os.stat_result]:
+    """All images of a part, by class and name, with their sizes and times.
 
     Raises:
         LmcError: none, or a class without any.
     """
-    from torchvision.datasets import ImageFolder
-
     try:
-        return [Path(path) for path, _ in ImageFolder(root).samples]
+        folders = sorted(entry.path for entry in os.scandir(root) if entry.is_dir())
+        files = {folder: [e for e in os.scandir(folder) if e.name.lower().endswith(SUFFIXES)] for folder in folders}
     except OSError as error:
         raise LmcError(f"data={name!r}: {root} must hold one folder of images per class ({error})") from None
+    if not files or not all(files.values()):
+        empty = next((folder for folder, found in files.items() if not found), root)
+        raise LmcError(f"data={name!r}: {root} must hold one folder of images per class; none in {empty}")
+    return {Path(e.path): e.stat() for found in files.values() for e in sorted(found, key=lambda e: e.name)}
 
 
-def _decoded(name: str, root: Path, files: dict[str, list[Path]], classes: tuple[str, ...]) -> tuple[list[Split], str]:
+def _decoded(
+    name: str, root: Path, files: dict[str, dict[Path, os.stat_result]], classes: tuple[str, ...]
+) -> tuple[list[Split], str]:
     """Both splits, from the copy that was decoded before or decoded now, and their fingerprint."""
-    stamp = _stamp(root, files)
+    stamp = _stamp(files)
     at = from_root(DECODED) / stamp
     if not (at / "card.json").exists():
-        at.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(at.with_suffix(".lock")):
+        with locked(at.with_suffix(".lock"), f"decoding {root.name}"):
             if not (at / "card.json").exists():
                 _decode(name, files, classes, at)
     card = json.loads((at / "card.json").read_text())
     return [_opened(at, part, card["shapes"][part]) for part in PARTS], card["fingerprint"]
 
 
-def _stamp(root: Path, files: dict[str, list[Path]]) -> str:
+def _stamp(files: dict[str, dict[Path, os.stat_result]]) -> str:
     """What tells whether a file of a folder has changed: every file's name, size and time of change."""
-    digest = hashlib.sha256(str(root).encode())
-    for paths in files.values():
-        for path in paths:
-            found = path.stat()
-            digest.update(f"{path.relative_to(root)} {found.st_size} {found.st_mtime_ns}\n".encode())
+    digest = hashlib.sha256()
+    for found_files in files.values():
+        for path, found in found_files.items():
+            digest.update(f"{path} {found.st_size} {found.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:20]
 
 
-def _decode(name: str, files: dict[str, list[Path]], classes: tuple[str, ...], at: Path) -> None:
-    splits = {part: _decode_part(name, part, files[part], classes) for part in PARTS}
+def _decode(name: str, files: dict[str, dict[Path, os.stat_result]], classes: tuple[str, ...], at: Path) -> None:
+    splits = {part: _decode_part(name, part, list(files[part]), classes) for part in PARTS}
     shapes = {part: tuple(split.x.shape) for part, split in splits.items()}
     if shapes["train"][1:] != shapes["test"][1:]:
         raise LmcError(f"data={name!r}: images of train/ and test/ must have one size")
-    at.mkdir(exist_ok=True)
     for part, split in splits.items():
-        split.x.numpy().tofile(at / f"{part}.x")
-        split.y.numpy().tofile(at / f"{part}.y")
+        for kind, tensor in (("x", split.x), ("y", split.y)):
+            with written(at, f"{part}.{kind}") as file:
+                tensor.numpy().tofile(file)
     card = {"shapes": shapes, "fingerprint": fingerprint(splits["train"], splits["test"])}
-    (at / "card.part").write_text(json.dumps(card))
-    os.replace(at / "card.part", at / "card.json")  # last, as it says that the rest is there
+    write_text(at / "card.json", json.dumps(card))  # last, as it says that the rest is there
 
 
 def _decode_part(name: str, part: str, files: list[Path], classes: tuple[str, ...]) -> Split:
