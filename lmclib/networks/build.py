@@ -15,7 +15,7 @@ from lmclib.networks.resnet import ResNet, resnet18
 Factory = Callable[[tuple[int, int, int], int], nn.Module]
 ALLOWED = (
     "resnet8, resnet14, resnet20 (with -wN for the width, 16 unless given), resnet18, each with -bn (unless given), -gn, "
-    "-ln or -none for the normalisation; mlp-N-N-… for hidden widths, with -relu (unless given), -gelu or -tanh; or "
+    "-ln or -none for the normalisation, or -fixup (not resnet18) for none and a start as the identity; mlp-N-N-… for hidden widths, with -relu (unless given), -gelu or -tanh; or "
     "package.module:function, called as function(shape, n_classes)"
 )
 
@@ -69,7 +69,7 @@ def model_factory(name: str) -> Factory:
     """
     if ":" in name:
         return _imported(name)
-    if match := re.fullmatch(r"resnet(8|14|20)(?:-w([1-9]\d*))?(?:-(bn|gn|ln|none))?", name):
+    if match := re.fullmatch(r"resnet(8|14|20)(?:-w([1-9]\d*))?(?:-(bn|gn|ln|none|fixup))?", name):
         depth, width, norm = match.groups()
         return partial(ResNet, depth=int(depth), width=int(width or 16), norm=norm or "bn")
     if match := re.fullmatch(r"resnet18(?:-(bn|gn|ln|none))?", name):

@@ -2,13 +2,17 @@
 
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+WITHOUT = ("none", "fixup")  # kinds of network without normalisation: convolutions have biases there
+
+
 def normalisation(kind: str, channels: int) -> nn.Module:
-    """A normalisation layer: `bn` batch, `gn` group (of 8 channels at most), `ln` layer, `none` the identity."""
-    if kind == "none":
+    """A normalisation layer: `bn` batch, `gn` group (of 8 channels at most), `ln` layer, `none` and `fixup` the identity."""
+    if kind in WITHOUT:
         return nn.Identity()
     if kind == "bn":
         return nn.BatchNorm2d(channels)
@@ -21,7 +25,7 @@ class Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm: str):
         super().__init__()
-        bias = norm == "none"
+        bias = norm in WITHOUT
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=bias)
         self.norm1 = normalisation(norm, outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=bias)
@@ -38,11 +42,15 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    r"""The CIFAR ResNet of depth $6n + 2$: three stages of $n$ blocks with $w$, $2w$ and $4w$ channels."""
+    r"""The CIFAR ResNet of depth $6n + 2$: three stages of $n$ blocks with $w$, $2w$ and $4w$ channels.
+
+    Without normalisation a deep one may never leave chance. `fixup` starts it as the identity (Zhang et al. 2019): the last
+    convolution of every block and the last layer are zero, the first convolution of each of $m$ blocks is divided by $\sqrt m$.
+    """
 
     def __init__(self, shape: tuple[int, int, int], n_classes: int, depth: int, width: int, norm: str):
         super().__init__()
-        self.conv = nn.Conv2d(shape[0], width, 3, 1, 1, bias=norm == "none")
+        self.conv = nn.Conv2d(shape[0], width, 3, 1, 1, bias=norm in WITHOUT)
         self.norm = normalisation(norm, width)
         self.stages = nn.Sequential()
         channels = width
@@ -55,6 +63,16 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if norm == "fixup":
+            self._start_as_identity()
+
+    @torch.no_grad()
+    def _start_as_identity(self) -> None:
+        for block in self.stages:
+            block.conv1.weight /= len(self.stages) ** 0.5
+            nn.init.zeros_(block.conv2.weight)
+        nn.init.zeros_(self.fc.weight)
+        nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.stages(F.relu(self.norm(self.conv(x))))
