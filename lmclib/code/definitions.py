@@ -30,7 +30,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class Module:
-    """One file: its definitions, where its imports come from, and its further statements, which run when it is imported."""
+    """One file: its definitions, where its imports come from, and the further statements that run on import."""
 
     at: Chain
     definitions: dict[str, Definition]
@@ -150,7 +150,7 @@ def _module(at: Chain, package: Chain, text: str) -> Module:
 
 
 def _statements(body: list[ast.stmt], conditions: tuple[ast.AST, ...] = ()) -> Iterator[tuple[ast.stmt, tuple]]:
-    """A module's statements other than imports and remarks, also those within `if` and `try`, with the conditions they are under."""
+    """A module's statements but imports and remarks, also within `if` and `try`, and the conditions they are under."""
     for node in body:
         if isinstance(node, ast.If):
             yield from _statements([*node.body, *node.orelse], (*conditions, node.test))
@@ -163,7 +163,7 @@ def _statements(body: list[ast.stmt], conditions: tuple[ast.AST, ...] = ()) -> I
 
 
 def _defines(node: ast.stmt) -> bool:
-    """Whether a statement does nothing but give names to things; `table["x"] = y` changes what another statement defines."""
+    """Whether a statement only gives names to things; `table["x"] = y` changes what another one defines."""
     targets = getattr(node, "targets", [getattr(node, "target", None)])
     parts = [part for target in targets if target is not None for part in ast.walk(target)]
     changed = any(
@@ -185,6 +185,6 @@ def _gives(module: Module, name: str) -> bool:
 
 
 def _bodies(at: Chain, read: Callable[[Chain], Module | None]) -> dict[str, Definition]:
-    """The statements that run before a module can be used: its own and those of the packages around it, but the outermost."""
+    """The statements that run before a module is used: its own and those of packages around it, but the outermost."""
     modules = [read(at[:depth]) for depth in range(2, len(at) + 1)]
     return {f"{'.'.join(module.at)}:{BODY}": module.body for module in modules if module.body is not None}

@@ -141,11 +141,9 @@ class _Reach:
             return self._followed(function, label, lambda: self._said(function))
         if not of_library and _is_foreign(function.__module__) and _is_at(function.__module__, function):
             return label
-        if (
-            function.__closure__ or "<locals>" in code.co_qualname
-        ):  # made by a library's function around things of others
-            return self._followed(function, label, lambda: self._held(function))
-        return label
+        # made by a library's function around things of others?
+        made = function.__closure__ is not None or "<locals>" in code.co_qualname
+        return self._followed(function, label, lambda: self._held(function)) if made else label
 
     def _said(self, function: FunctionType) -> Iterator[str]:
         """What a function of a reader says and names, and the values of its defaults."""
@@ -169,7 +167,7 @@ class _Reach:
             yield f"{name} {self.value(thing, f'{name} in {function.__qualname__}')}"
 
     def _along(self, chain: Chain, thing: object) -> tuple[str, object]:
-        """What a dotted name leads to through modules, and the part of the name that does; the rest are attributes of it."""
+        """What a dotted name leads to through modules, and the part of the name that does; attributes of it follow."""
         for depth in range(1, len(chain)):
             if not isinstance(thing, ModuleType):
                 return ".".join(chain[:depth]), thing
@@ -207,7 +205,7 @@ class _Reach:
         return self._followed(kind, label, lambda: self._class_said(kind)) if followed else label
 
     def _class_said(self, kind: type) -> Iterator[str]:
-        """What a reader's class is made of in memory: its source may be edited since, and a notebook does not tell it."""
+        """What a reader's class is made of in memory: a notebook has no source of it, and a file may have changed."""
         yield self.value((*kind.__bases__, type(kind)), f"a base of {kind.__qualname__}")
         for name, thing in sorted(vars(kind).items()):
             machinery = name == "_abc_impl" or isinstance(thing, MACHINERY)
@@ -246,7 +244,7 @@ class _Hasher(NumpyHasher):
             return object, (), (kind, vars(thing))
 
     def _batch_setitems(self, items: Iterable[tuple], *own: object) -> None:
-        # by what is the same in every process, which joblib's own order is not where keys have none
+        # joblib hashes keys that have no order each by itself, where code in them would not be followed
         def place(item: tuple) -> str:
             return item[0] if isinstance(item[0], str) else self.reach.value(item[0], "a key")
 

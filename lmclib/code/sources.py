@@ -1,4 +1,4 @@
-"""What the code of a function in memory says and names: by its source where that is what runs, else by its byte code."""
+"""What the code of a function in memory says and names: by its source if that is what runs, else by its byte code."""
 
 import ast
 import dis
@@ -10,8 +10,9 @@ from types import CodeType
 
 from lmclib.code.syntax import Chain, Names, canonical, names_in
 
-LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF")
-LOADS += ("LOAD_FROM_DICT_OR_GLOBALS", "LOAD_FROM_DICT_OR_DEREF")  # since Python 3.12
+GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+# variables shared with a function around or within
+CELLS = ("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF")
 ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
 TAKES_REST = 0x04 | 0x08  # the flags of *args and **kwargs
 HAS_DOCSTRING = 0x4000000  # a flag since Python 3.14
@@ -20,17 +21,15 @@ HAS_DOCSTRING = 0x4000000  # a flag since Python 3.14
 def read_code(code: CodeType, package: Chain) -> tuple[str, Names]:
     """What code says, as a text, and the dotted names in it.
 
-    A plain `def` is read from its source, so that the text is the same on every version of Python, if the source still is
-    what runs: it may have been edited since it was imported. A lambda, or what has no such source, is read from its byte
-    code, in which annotations are not.
+    A plain `def` is read from its source, so that the text is the same on every version of Python, if the source still
+    is what runs: it may have been edited since it was imported. A lambda, or what has no such source, is read from its
+    byte code, in which annotations are not.
     """
     tree = _definition(code)
     if tree is not None:
         return canonical(tree), names_in([tree], package)
     parts = list(_codes(code))
-    # variables of the code that a function in it uses
-    own = {name for part in parts for name in part.co_cellvars}.difference(code.co_freevars)
-    free = {chain for part in parts for chain in _chains(part) if chain[0] not in own}
+    free = {chain for part in parts for chain in _chains(part, code.co_freevars)}
     return repr(_text(code)), Names(frozenset(free), frozenset(chain for part in parts for chain in _imports(part)))
 
 
@@ -66,7 +65,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _text(constant: object) -> object:
-    """Code, or a constant in it, as something whose `repr` has neither docstrings, line numbers nor an order of chance."""
+    """Code, or a constant in it, as what has a `repr` without docstrings, line numbers and orders of chance."""
     if isinstance(constant, tuple):
         return tuple(map(_text, constant))
     if isinstance(constant, frozenset):
@@ -86,8 +85,8 @@ def _has_docstring(code: CodeType) -> bool:
     return isinstance(first, str) and not code.co_name.startswith("<")
 
 
-def _chains(code: CodeType) -> Iterator[Chain]:
-    """The dotted names that byte code reads."""
+def _chains(code: CodeType, held: tuple[str, ...]) -> Iterator[Chain]:
+    """The dotted names that byte code reads from outside, of which some are held by the function it belongs to."""
     chain: Chain = ()
     for step in dis.get_instructions(code):
         if step.opname in ATTRIBUTES and chain:
@@ -95,7 +94,8 @@ def _chains(code: CodeType) -> Iterator[Chain]:
             continue
         if chain:
             yield chain
-        chain = (step.argval,) if step.opname in LOADS else ()
+        outside = step.opname in GLOBALS or (step.opname in CELLS and step.argval in held)
+        chain = (step.argval,) if outside else ()
 
 
 def _imports(code: CodeType) -> Iterator[Chain]:

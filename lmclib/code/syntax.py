@@ -18,14 +18,14 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 @dataclass(frozen=True)
 class Names:
-    """The dotted names in code: those that it does not bind itself, as written, and absolute ones by its own imports."""
+    """The dotted names in code: those that it does not bind itself, as written; absolute ones, by its own imports."""
 
     free: frozenset[Chain]
     imported: frozenset[Chain]
 
 
 def names_in(nodes: Iterable[ast.AST], package: Chain = ()) -> Names:
-    """The dotted names in code of a package: annotations count, also as strings; what functions bind themselves does not."""
+    """The dotted names in code of a package: annotations count, as strings too; what functions bind does not."""
     visitor = _Visitor(package)
     visitor.each(nodes)
     return Names(frozenset(visitor.free), frozenset(visitor.imported))

@@ -100,7 +100,7 @@ class JointTraining:
         self.epoch_steps = steps_per_epoch(len(data.train), recipe)
         self.padded = F.pad(data.train.x, (data.shift,) * 4)
         self.device = self.padded.device
-        probe = data.normalise(data.train.x[:4])
+        probe = data.normalise(data.train.x[: recipe.batch_size])
         here = copy.deepcopy(model).to(self.device)
         self.stacks = [TrainingStack(here, layout.members, probe) for _ in range(layout.streams)]
         self.width = self.stacks[0].stack.width

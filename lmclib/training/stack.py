@@ -1,5 +1,7 @@
 """Networks in lock-step: a stack of them as one wide network, its momentum, and the update of all."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,6 +12,8 @@ from lmclib.networks.stacked import Stack
 from lmclib.training.recipe import Recipe
 from lmclib.training.run import Run
 
+ROUNDING = 1e-3  # of one convolution's gradient: far above float32's own, far below a wrong one
+
 
 class TrainingStack:
     """Networks in lock-step and their momentum; any network of the architecture can take the place of any member."""
@@ -17,8 +21,11 @@ class TrainingStack:
     def __init__(self, model: nn.Module, members: int, probe: Tensor):
         self.stack = Stack(model, members, probe)
         self.stack.train()
-        if probe.device.type == "cuda":
-            # not on a CPU, where the gradient of strided 1×1 convolutions of few channels is wrong in this layout (torch 2.15)
+        # convolutions are faster so; the wide ones of networks in lock-step are not
+        self.channels_last = (
+            self.stack.width == 1 and probe.dim() == 4 and _same_in_channels_last(self.stack.net, probe)
+        )
+        if self.channels_last:
             self.stack.to(memory_format=torch.channels_last)
         self.names = [name for name, _ in self.stack.net.named_parameters()]
         self.parameters = [parameter for _, parameter in self.stack.net.named_parameters()]
@@ -26,6 +33,8 @@ class TrainingStack:
 
     def step(self, x: Tensor, y: Tensor, rates: Tensor, recipe: Recipe, precision: Precision) -> Tensor:
         """One SGD step of every member, for inputs (B, K, ...), targets (B, K) and learning rates (K,); the losses (K,)."""
+        if self.channels_last:
+            x = x[:, 0].contiguous(memory_format=torch.channels_last)[:, None]
         with autocast(precision, x.device):
             out = self.stack(x).float()  # (B, K, n_classes)
             losses = F.cross_entropy(out.flatten(0, 1), y.flatten(), reduction="none").view_as(y).mean(0)
@@ -72,3 +81,26 @@ class TrainingStack:
         """Copies of a member's state dict and momentum."""
         momentum = self.stack.member(dict(zip(self.names, self.momentum, strict=True)), k)
         return self.stack.read(k), {key: value.clone() for key, value in momentum.items()}
+
+
+@torch.no_grad()
+def _same_in_channels_last(net: nn.Module, x: Tensor) -> bool:
+    """Whether every convolution has the same gradient in that layout: on some CPUs a strided 1×1 one has not (PyTorch 2.15)."""
+    taken: list[tuple[nn.Conv2d, Tensor]] = []
+    probe = copy.deepcopy(net)  # a pass changes running statistics
+    convolutions = [module for module in probe.modules() if isinstance(module, nn.Conv2d)]
+    hooks = [conv.register_forward_hook(lambda conv, given, _: taken.append((conv, given[0]))) for conv in convolutions]
+    probe(x)
+    for hook in hooks:
+        hook.remove()
+    return all(_same_gradient(conv, inputs) for conv, inputs in taken)
+
+
+@torch.enable_grad()
+def _same_gradient(conv: nn.Conv2d, x: Tensor) -> bool:
+    slopes = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        out = conv.to(memory_format=layout)(x.contiguous(memory_format=layout))
+        ramp = torch.linspace(-1, 1, out.numel(), device=out.device).view(out.shape)
+        slopes.append(torch.autograd.grad(out, conv.weight, ramp)[0])
+    return bool((slopes[0] - slopes[1]).norm() <= ROUNDING * slopes[0].norm())

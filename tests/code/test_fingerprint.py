@@ -1,5 +1,6 @@
 """The fingerprint of code: what changes it, what does not, and what it reaches."""
 
+import ast
 import enum
 import functools
 import importlib
@@ -24,7 +25,7 @@ import lmclib as lmc
 from lmclib.code.definitions import Definitions, imported_names
 from lmclib.code.fingerprint import code_fingerprint, reached, source_closure
 from lmclib.code.sources import read_code
-from lmclib.code.syntax import canonical, digest, parsed
+from lmclib.code.syntax import canonical, digest, names_in, parsed
 from lmclib.errors import LmcError
 from lmclib.theory import landscapes
 
@@ -215,6 +216,28 @@ def test_a_name_that_a_function_binds_itself_is_not_that_of_the_module(demo):
 
 
 @pytest.mark.parametrize(
+    ("code", "free"),
+    [
+        ("def f(a, b=c, *d, e=g, **h): a, b, d, e, h, i", "c g i"),
+        ("def f():\n    global a\n    a = b = 1\n    return a, b", "a"),
+        ("def f():\n    a = 1\n    def g():\n        nonlocal a\n        a = b", "b"),
+        ("def f():\n    try: a\n    except b as c: c, d", "a b d"),
+        ("def f(x):\n    match x:\n        case [A.b, *c] | {'k': c, **d}: c, d, e", "A.b e"),
+        ("def f(): return [a for a in a if (b := a.c)] + [b]", "a"),
+        ("def f(): return {a: b for a in c for b in a.d}, {d for e in f}", "c d f"),
+        ("def f():\n    for a, (b, *c) in d: a, b, c\n    with e as g, h as i.j: g", "d e h i.j"),
+        ("class A(B, key=C):\n    import d\n    e: F = g\n    def h(self): return e, d.i", "B C F e g"),
+        ("def f(a: 'B[C] | D', b: 'no code: said') -> E[Literal['G'], 'H']: 'I'", "B C D E Literal H"),
+        ("lambda a, b=c: lambda d: (a, b, d, e.f.g)", "c e.f.g"),
+        ("f(a.b.c).d[e].g", "a.b.c e f"),
+    ],
+)
+def test_the_names_that_code_does_not_bind_itself(code, free):
+    known = {".".join(chain) for chain in names_in([parsed(code, "the code")]).free}
+    assert known - {"A"} == set(free.split())
+
+
+@pytest.mark.parametrize(
     ("name", "old", "new"),
     [
         ("measures.curves", "# a remark", "# another remark, and a longer one"),
@@ -277,6 +300,17 @@ def test_two_imports_that_change_places_are_a_change(demo):
     assert demo.reached("from demo import apart\napart.far()") != before
 
 
+def test_the_version_and_the_list_of_public_names_do_not_count(demo):
+    demo.path("apart").write_text("import demo\ndef far(): return demo.__version__, demo.PUBLIC, demo.__file__\n")
+    before = demo.reached("from demo.apart import far\nfar()")
+    assert set(before) == {"demo.apart:far"}
+
+
+def test_names_that_a_statement_binds_are_known(demo):
+    demo.path("apart").write_text("for far in range(3):\n    pass\n")
+    assert set(demo.reached("from demo.apart import far\nfar")) == {"demo.apart:far", "demo.apart:<module>"}
+
+
 def test_what_cannot_be_followed_is_an_error(demo):
     with pytest.raises(LmcError, match=r"demo\.curvy: demo has no 'curvy' in its source"):
         demo.reached("import demo\ndemo.curvy(x)")
@@ -320,6 +354,12 @@ def f(x):
 
 def test_the_digest_of_a_sample_is_the_same_on_every_version_of_python():
     assert digest(canonical(parsed(SAMPLE, "the sample"))) == "27fd9238337fe2a3"
+
+
+def test_texts_in_an_f_string_may_be_cut_anywhere():
+    """As Python 3.12 puts empty texts around what is in a format."""
+    whole, cut = (ast.JoinedStr([ast.Constant(text) for text in texts]) for texts in (["ab"], ["", "a", "b", ""]))
+    assert canonical(whole) == canonical(cut) != canonical(ast.JoinedStr([ast.Constant("a")]))
 
 
 def test_what_runs_in_a_measurement_is_what_is_reached():
@@ -394,7 +434,7 @@ G = "def g(x):\n    return {}\n"
 DIFFERENT = {
     "body": ("def f(cube): return 1", "def f(cube): return 2"),
     "default": ("def f(cube, n=1): return n", "def f(cube, n=2): return n"),
-    "value of a default": ("n = 1\ndef f(cube, n=n): return n", "n = 2\ndef f(cube, n=n): return n"),
+    "value of a default": ("n = 1\ndef f(cube, n=n): return n\ndel n", "n = 2\ndef f(cube, n=n): return n\ndel n"),
     "called": (G.format(1) + "def f(x): return g(x)", G.format(2) + "def f(x): return g(x)"),
     "called by a lambda": (G.format(1) + "f = lambda x: g(x)", G.format(2) + "f = lambda x: g(x)"),
     "called by what is called": (
@@ -413,6 +453,14 @@ DIFFERENT = {
     "closure": (
         "def make(n): return lambda x: x + n\nf = make(1)",
         "def make(n): return lambda x: x + n\nf = make(2)",
+    ),
+    "closure whose name is used again": (
+        "def make(n): return lambda: (n, (lambda n: lambda: n)(0))\nf = make(1)",
+        "def make(n): return lambda: (n, (lambda n: lambda: n)(0))\nf = make(2)",
+    ),
+    "global whose name is used again": (
+        "n = 1\nf = lambda: (n, (lambda n: lambda: n)(0))",
+        "n = 2\nf = lambda: (n, (lambda n: lambda: n)(0))",
     ),
     "closure of a def": (
         "def make(n):\n    def g(x): return x + n\n    return g\nf = make(1)",
@@ -480,9 +528,21 @@ DIFFERENT = {
         "class A:\n    def go(self): return 1\na = A()\ndef f(): return a.go()",
         "class A:\n    def go(self): return 2\na = A()\ndef f(): return a.go()",
     ),
+    "class as a key": (
+        "class A: n = 1\nclass B: pass\ntable = {A: 1, B: 2}\ndef f(): return table",
+        "class A: n = 2\nclass B: pass\ntable = {A: 1, B: 2}\ndef f(): return table",
+    ),
+    "class within a function": (
+        "def make():\n    class A:\n        n = 1\n        def g(self): super().g()\n    return A\nf = make().g",
+        "def make():\n    class A:\n        n = 2\n        def g(self): super().g()\n    return A\nf = make().g",
+    ),
+    "class that says it is lmclib's": (
+        "f = type('LayerCube', (), {'__module__': 'lmclib.cube', 'go': lambda self: 1})",
+        "f = type('LayerCube', (), {'__module__': 'lmclib.cube', 'go': lambda self: 2})",
+    ),
     "class of a layer": (
-        "class A(torch.nn.Module):\n    def forward(self, x): return x\nnet = torch.nn.Sequential(A())\nf = lambda x: net(x)",
-        "class A(torch.nn.Module):\n    def forward(self, x): return -x\nnet = torch.nn.Sequential(A())\nf = lambda x: net(x)",
+        "class A(torch.nn.Module):\n    def forward(self, x): return x\nn = torch.nn.Sequential(A())\nf = lambda x: n(x)",
+        "class A(torch.nn.Module):\n    def forward(self, x): return -x\nn = torch.nn.Sequential(A())\nf = lambda x: n(x)",
     ),
     "annotated class": (
         "class A:\n    def go(self): return 1\ndef f(a: A): return a.go()",
@@ -539,6 +599,7 @@ def test_a_def_without_source_is_read_from_its_byte_code():
     assert read(CELL.replace("+ 1 + 1", "+ 1 - 1"))[0] != text
     assert read(CELL.replace("outside.attribute", "outside.another"))[0] != text
     assert names.free == {("lmc", "landscapes", "barrier"), ("outside", "attribute")}
+    assert read("f = lambda x: lambda: (x, y)")[1].free == {("y",)}
     assert read("def f():\n    import lmclib.theory")[1].imported == {("lmclib", "theory")}
 
 
@@ -656,6 +717,11 @@ class Plan:
         return cls(), torch.device("cpu"), torch.float32, np.float64(1), {None: 1, "a": {2, "b"}}, frozenset("abc")
 
 
+@torch.no_grad()
+def decorated(x):
+    return x in {"a", "b", "c", "d"}
+
+
 def everything():
     """Names what a reader's code may name."""
     return (
@@ -667,10 +733,12 @@ def everything():
         torch.relu,
         torch.nn.functional.max_pool2d,
         VALUES,
+        SETS,
         os.path.join,
     )
 
 
+SETS = [lambda x: x in {"a", "b", "c", "d"}, lambda x: [y in {"e", "f"} for y in x]]
 VALUES = [Plan(), Plan.of(), np.array([1, "a"], dtype=object), torch.nn.BatchNorm1d(2), torch.nn.functional.max_pool2d]
 
 
@@ -680,6 +748,12 @@ def test_the_fingerprint_is_the_same_in_another_process():
     environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": paths}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == code_fingerprint(everything, Plan.of, VALUES.copy)
+
+
+def test_a_function_that_a_library_wraps_is_followed():
+    assert f"{__name__}:decorated" in reached(decorated)
+    assert "lmclib.book.cost:forward_cost" in reached(importlib.import_module("lmclib.book.cost").forward_cost)
+    assert reached(torch.nn.functional.relu, torch.no_grad, np.sin, os.path.join) == {}
 
 
 def test_a_default_of_a_readers_settings_counts():
