@@ -22,14 +22,14 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # of Linux's prctl
 
 
 class ChildProcesses:
-    """Commands that run beside this process and end with this block, or with this process if that ends first: killed, too.
+    r"""Commands that run beside this process and end with this block, or with this process if that ends first: killed, too.
 
     They do not get what is typed in the terminal: who presses Ctrl-C interrupts this process, and the block ends them.
 
     Example:
         >>> with ChildProcesses() as processes:
         ...     processes.run(["echo", "done"], capture_output=True, text=True).stdout
-        'done\\n'
+        'done\n'
     """
 
     def __init__(self):

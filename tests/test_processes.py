@@ -63,11 +63,16 @@ def test_a_command_ends_with_its_guard():
 
 
 def test_an_exception_ends_what_was_started_and_nothing_new_begins():
-    environment = tagged_environment()
-    with pytest.raises(KeyboardInterrupt), ChildProcesses() as processes:
-        processes.start(["sleep", "600"], env=environment)
-        until(lambda: "sleep 600" in commands(environment), 10, "it is there")
-        raise KeyboardInterrupt
+    environment, processes = tagged_environment(), ChildProcesses()
+
+    def interrupted():
+        with processes:
+            processes.start(["sleep", "600"], env=environment)
+            until(lambda: "sleep 600" in commands(environment), 10, "it is there")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert not alive(environment)
     with pytest.raises(RuntimeError, match="ended"):
         processes.start(["true"])

@@ -5,9 +5,10 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from subprocess import Popen
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,8 +23,9 @@ from lmclib.store.store import Store
 from lmclib.store.writer import BackgroundWriter
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
+POLL = 0.2  # seconds between two looks whether Dask still works
 Part = tuple[int, int] | None  # a child by fork step and number, or the parent
 
 
@@ -33,51 +35,62 @@ def train_in_workers(plans: Sequence[Plan], workers: int, on_step: Callable[[int
     For networks that do not fit the lock-step and for images too large for it.
 
     Raises:
-        LmcError: what went wrong in one of them, or one that was killed again and again.
+        LmcError: what went wrong in one of them, or Dask was killed.
     """
-    from distributed import KilledWorker, as_completed
+    from distributed import CancelledError, Client, KilledWorker
 
-    with _cluster(workers) as client:
-        parents = {(plan.family, None): plan.missing_steps for plan in plans}
-        children = {(plan.family, part): plan.steps_of(*part) for plan in plans for part in plan.missing}
-        for parts in (parents, children):
-            jobs = {}
-            for (family, part), steps in parts.items():
-                store = family.store
-                job = client.submit(train_part, family.spec, str(store.root), str(store.results.root), part, pure=False)
-                jobs[job] = 0 if part is None else steps
-            for job in as_completed(jobs):
-                try:
-                    said = job.result()  # raises what was raised there
-                except KilledWorker:
-                    raise LmcError(
-                        f"workers={workers}: one was killed again and again, as where memory is short; "
-                        "what was trained is kept; try fewer"
-                    ) from None
-                for warning in said:
-                    warnings.warn(warning, stacklevel=2)
-                on_step(jobs[job])
+    with ChildProcesses() as processes, tempfile.TemporaryDirectory(prefix="lmclib-workers-") as folder:
+        found = Path(folder) / "scheduler.json"
+        helpers = _start_dask(processes, found, workers)
+        try:
+            while not found.exists():  # for which a client would wait without end
+                _check(helpers)
+                time.sleep(POLL)
+            with Client(scheduler_file=str(found)) as client:
+                parents = {(plan.family, None): plan.missing_steps for plan in plans}
+                children = {(plan.family, part): plan.steps_of(*part) for plan in plans for part in plan.missing}
+                for parts in (parents, children):
+                    jobs = {_submitted(client, *part): steps for part, steps in parts.items()}
+                    for job in _finished(jobs, helpers):
+                        for warning in job.result():  # raises what was raised there
+                            warnings.warn(warning, stacklevel=2)
+                        on_step(jobs[job] if parts is children else 0)
+        except (KilledWorker, CancelledError):
+            raise LmcError(
+                f"workers={workers}: one was killed, as where memory is short; what was stored is kept; try fewer"
+            ) from None
 
 
-@contextmanager
-def _cluster(workers: int) -> Iterator["Client"]:
-    """Dask's scheduler and workers, which end with this process whatever ends it."""
-    from distributed import Client
-
+def _start_dask(processes: ChildProcesses, found: Path, workers: int) -> list[Popen]:
+    """Start Dask's scheduler and workers, which meet where `found` says."""
     dask = [sys.executable, "-m", "dask"]
     environment = {**os.environ, "DASK_LOGGING__DISTRIBUTED": "critical"}  # what goes wrong is raised here
-    with tempfile.TemporaryDirectory(prefix="lmclib-workers-") as folder, ChildProcesses() as processes:
-        found = Path(folder) / "scheduler.json"
-        meeting = ["--scheduler-file", str(found), "--host", "127.0.0.1", "--no-dashboard"]
-        scheduler = processes.start([*dask, "scheduler", *meeting, "--port", "0"], env=environment)
-        size = ["--nworkers", str(workers), "--nthreads", "1", "--local-directory", folder]
-        processes.start([*dask, "worker", *meeting, *size], env=environment)
-        while not found.exists():  # which a client would wait for without end
-            if scheduler.poll() is not None:
-                raise LmcError(f"workers={workers}: Dask's scheduler did not start, said above; workers=1 needs none")
-            time.sleep(0.05)
-        with Client(scheduler_file=str(found)) as client:
-            yield client
+    meeting = ["--scheduler-file", str(found), "--host", "127.0.0.1", "--no-dashboard"]
+    size = ["--nworkers", str(workers), "--nthreads", "1", "--local-directory", str(found.parent)]
+    commands = [*dask, "scheduler", *meeting, "--port", "0"], [*dask, "worker", *meeting, *size]
+    return [processes.start(command, env=environment) for command in commands]
+
+
+def _submitted(client: "Client", family: Family, part: Part) -> "Future":
+    store = family.store
+    return client.submit(train_part, family.spec, str(store.root), str(store.results.root), part, pure=False)
+
+
+def _finished(jobs: Iterable["Future"], helpers: Sequence[Popen]) -> Iterator["Future"]:
+    """The jobs, each when it is done; Dask alone would wait without end where its processes have ended."""
+    from distributed import wait
+
+    left = set(jobs)
+    while left:
+        with suppress(TimeoutError):
+            done, left = wait(left, timeout=POLL, return_when="FIRST_COMPLETED")
+            yield from done
+        _check(helpers)
+
+
+def _check(helpers: Sequence[Popen]) -> None:
+    if any(helper.poll() is not None for helper in helpers):
+        raise LmcError("workers: Dask ended before they had done their work; what was stored is kept; try workers=1")
 
 
 def train_part(spec: ForkSpec, root: str, results: str, part: Part) -> list[str]:
