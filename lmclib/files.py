@@ -34,11 +34,10 @@ def written(folder: Path, name: str | Callable[[Path], str]) -> Iterator[Path]:
     Raises:
         LmcError: the disk is full, or the folder may not be written to.
     """
-    part = None
+    part = folder / f"{uuid4().hex}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
-        part = folder / f"{uuid4().hex}.part"
         part.touch(exist_ok=False)  # with the mode that any new file has here, unlike those of `tempfile`
         yield part
         _sync(part)
@@ -47,8 +46,8 @@ def written(folder: Path, name: str | Callable[[Path], str]) -> Iterator[Path]:
     except OSError as error:
         raise _cannot_write(folder, error) from None
     finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
+        with suppress(OSError):  # it has its name, or cannot be there
+            part.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ from lmclib.files import exchange, write_text
 from lmclib.processes import ChildProcesses
 from lmclib.root import ROOT
 
+READING = 0.1  # seconds in which whoever is just listing a folder that was replaced still finds it whole
 INJECTED = "injected-parameters"  # the tag of the cell that papermill puts in
 
 
@@ -102,6 +104,7 @@ def replace_folder(source: Path, target: Path) -> None:
         shutil.rmtree(new, ignore_errors=True)  # of a build that was killed
         shutil.copytree(source, new)
         exchange(new, target)
+        time.sleep(READING)
     except shutil.Error as error:  # which tells of every single file
         raise OSError(error.args[0][0][-1]) from None
     finally:

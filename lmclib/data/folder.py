@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-import os
+import warnings
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from lmclib.data.dataset import Dataset, Split, fingerprint
 from lmclib.errors import LmcError
+from lmclib.files import read_json, write_text, written
+from lmclib.locks import locked
 from lmclib.root import from_root
 
 DECODED = "data/decoded"  # from the repository's root; ignored by git
@@ -58,13 +60,23 @@ def _decoded(name: str, root: Path, files: dict[str, list[Path]], classes: tuple
     """Both splits, from the copy that was decoded before or decoded now, and their fingerprint."""
     stamp = _stamp(root, files)
     at = from_root(DECODED) / stamp
-    if not (at / "card.json").exists():
-        at.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(at.with_suffix(".lock")):
-            if not (at / "card.json").exists():
+    if not (card := _card(at)):
+        with locked(at.with_suffix(".lock"), f"decoding {root}"):
+            if not (card := _card(at)):
                 _decode(name, files, classes, at)
-    card = json.loads((at / "card.json").read_text())
+                card = _card(at)
     return [_opened(at, part, card["shapes"][part]) for part in PARTS], card["fingerprint"]
+
+
+def _card(at: Path) -> dict:
+    """The shapes and the fingerprint of what was decoded; nothing where it is not there, or no longer whole."""
+    card = read_json(at / "card.json")
+    for part, shape in card.get("shapes", {}).items():
+        for path, size in ((at / f"{part}.x", prod(shape)), (at / f"{part}.y", 8 * shape[0])):
+            if not path.exists() or path.stat().st_size != size:
+                warnings.warn(f"{path} is damaged (its size does not match its card); it is decoded anew", stacklevel=2)
+                return {}
+    return card
 
 
 def _stamp(root: Path, files: dict[str, list[Path]]) -> str:
@@ -82,13 +94,12 @@ def _decode(name: str, files: dict[str, list[Path]], classes: tuple[str, ...], a
     shapes = {part: tuple(split.x.shape) for part, split in splits.items()}
     if shapes["train"][1:] != shapes["test"][1:]:
         raise LmcError(f"data={name!r}: images of train/ and test/ must have one size")
-    at.mkdir(exist_ok=True)
     for part, split in splits.items():
-        split.x.numpy().tofile(at / f"{part}.x")
-        split.y.numpy().tofile(at / f"{part}.y")
+        for suffix, tensor in (("x", split.x), ("y", split.y)):
+            with written(at, f"{part}.{suffix}") as path:
+                path.write_bytes(tensor.numpy().data)  # unlike `tofile` it says why it cannot
     card = {"shapes": shapes, "fingerprint": fingerprint(splits["train"], splits["test"])}
-    (at / "card.part").write_text(json.dumps(card))
-    os.replace(at / "card.part", at / "card.json")  # last, as it says that the rest is there
+    write_text(at / "card.json", json.dumps(card))  # last, as it says that the rest is there
 
 
 def _decode_part(name: str, part: str, files: list[Path], classes: tuple[str, ...]) -> Split:
@@ -110,6 +121,6 @@ def _decode_part(name: str, part: str, files: list[Path], classes: tuple[str, ..
 
 def _opened(at: Path, part: str, shape: list[int]) -> Split:
     """A split whose images stay on disk until they are used, shared by all processes."""
-    x = torch.from_file(str(at / f"{part}.x"), shared=False, size=int(np.prod(shape)), dtype=torch.uint8)
+    x = torch.from_file(str(at / f"{part}.x"), shared=False, size=prod(shape), dtype=torch.uint8)
     y = torch.from_numpy(np.fromfile(at / f"{part}.y", dtype=np.int64))
     return Split(x.view(*shape), y)

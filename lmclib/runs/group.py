@@ -47,7 +47,9 @@ class TrainingGroup:
                 def on_step(steps: int) -> None:
                     nonlocal done
                     done += steps
-                    total = sum(plan.missing_steps for plan in plans)  # known as runs begin, some where they were stopped
+                    total = sum(
+                        plan.missing_steps for plan in plans
+                    )  # known as runs begin, some where they were stopped
                     bar.total = total
                     bar.update(steps)
                     if callable(self.progress):
