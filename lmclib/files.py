@@ -60,7 +60,7 @@ def read_json(path: Path) -> dict:
     """What a JSON file says; nothing where it is not there or damaged, which is said."""
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise _cannot_read(path, error) from None

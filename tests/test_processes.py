@@ -31,14 +31,16 @@ def all_there(environment):
     return "time.sleep(600)  # kernel" in there and "time.sleep(600)  # orphan" in there
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_what_a_process_started_ends_with_it(number):
-    environment = tagged_environment()
-    asker = subprocess.Popen([sys.executable, "-c", ASKER, STUBBORN], env=environment, stderr=subprocess.DEVNULL)
-    until(lambda: all_there(environment), 20, "everything is there")
-    asker.send_signal(number)
-    until(lambda: not alive(environment), 5, "all are gone")
-    assert asker.wait() != 0
+def test_what_a_process_started_ends_with_it():
+    numbers = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+    environments = [tagged_environment() for _ in numbers]
+    command = [sys.executable, "-c", ASKER, STUBBORN]
+    askers = [subprocess.Popen(command, env=one, stderr=subprocess.DEVNULL) for one in environments]
+    until(lambda: all(map(all_there, environments)), 30, "everything is there")
+    for asker, number in zip(askers, numbers, strict=True):
+        asker.send_signal(number)
+    until(lambda: not any(map(alive, environments)), 5, "all are gone")
+    assert [asker.wait() for asker in askers] == [-number for number in numbers]
 
 
 def test_what_a_command_leaves_behind_ends_with_it():
