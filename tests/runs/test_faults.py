@@ -232,11 +232,12 @@ def one_seed_diverges(monkeypatch):
 
 
 @pytest.fixture
-def dask_here(monkeypatch):
+def dask_here(monkeypatch, tmp_path):
     """Dask's scheduler and a worker as threads of this process, which are there at once."""
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+    size = {"n_workers": 1, "threads_per_worker": 1, "processes": False}
+    with LocalCluster(**size, dashboard_address=None, local_directory=tmp_path / "dask") as cluster:
 
         def start(processes, found, workers):
             found.write_text(json.dumps({"address": cluster.scheduler_address}))
