@@ -1,8 +1,9 @@
 """Locks between processes: whoever wants the same thing waits, is told for whom, and then finds it done."""
 
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -27,24 +28,31 @@ def locked(path: Path, what: str) -> Iterator[None]:
     lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=PATIENCE)
-        except Timeout:
-            tqdm.write(f"waiting for {_holder(path)}, which is busy with {what}")
-            lock.acquire()
-        _note(path)
+        _acquire(lock, path, what)
     except OSError as error:
         raise LmcError(f"{path.parent}: cannot be written to ({error.strerror or error}); give another store") from None
     try:
+        _note(path)
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is held: who waits for it notices, and makes a new one
+        with suppress(OSError):
+            path.unlink()  # while it is held: who waits for it notices, and makes a new one
         lock.release()
+
+
+def _acquire(lock: FileLock, path: Path, what: str) -> None:
+    """Wait for a lock; after a while say for whom."""
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        tqdm.write(f"waiting for {_holder(path)}, which is busy with {what}", file=sys.stderr)
+        lock.acquire()
 
 
 def _note(path: Path) -> None:
     """Write down who holds a lock, for those who wait."""
-    path.write_text(str(os.getpid()))
+    with suppress(OSError):  # a disk may be full: who waits then does not learn the number
+        path.write_text(str(os.getpid()))
 
 
 def _holder(path: Path) -> str:

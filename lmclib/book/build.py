@@ -5,6 +5,8 @@ from pathlib import Path
 from lmclib.book.chapters import find_chapters
 from lmclib.book.execute import execute_all
 from lmclib.book.site import lay_out, render
+from lmclib.errors import LmcError
+from lmclib.locks import locked
 from lmclib.root import from_root
 from lmclib.store.store import RUNS
 
@@ -14,18 +16,27 @@ BUILD = "_build"  # from the repository's root
 def build(profile: str = "digits", output: str | Path = BUILD, store: str | Path = RUNS) -> Path:
     """Execute the chapters that changed, render the site, and return its first page.
 
+    Two builds of one folder wait for each other; until a site is whole the folder has the one before.
+
     Args:
         profile: the scale at which chapters run.
         output: the folder that receives `html/` and keeps executed chapters.
         store: where runs are remembered.
 
     Raises:
-        LmcError: a chapter failed (its notebook is then in `reports/`), or the site has a warning.
+        LmcError: a chapter failed (its notebook is then in `reports/`), the site has a warning, or the folder cannot be written to.
     """
     output = from_root(output)
     parameters = {"profile": profile, "store": str(store)}
-    chapters = find_chapters(parameters, output / "executed")
-    execute_all(chapters, parameters)
-    lay_out(chapters, output / "stage", profile)
-    render(output / "stage", output)
+    with locked(output / "build.lock", f"building the book in {output}"):
+        try:
+            chapters = find_chapters(parameters, output / "executed")
+            execute_all(chapters, parameters)
+            lay_out(chapters, output / "stage", profile)
+            render(output / "stage", output)
+        except OSError as error:
+            said = error.strerror or error
+            raise LmcError(
+                f"output={str(output)!r}: the book cannot be built there ({said}); make room, or give another"
+            ) from None
     return output / "html" / "index.html"

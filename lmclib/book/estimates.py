@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -21,6 +20,7 @@ from lmclib.runs.family import Family
 from lmclib.runs.plan import Plan
 from lmclib.store.address import address
 from lmclib.store.dry_run import DryRun, dry_run
+from lmclib.store.tables import Answer
 
 # how far from the least possible a run is taken to be: training as 0.35 s for an epoch of ResNet-20 that could take 0.06 s;
 # forward passes of large batches come closer
@@ -110,7 +110,7 @@ class _Estimating(DryRun):
         family.data = _stand_in(family)
         family.load = lambda at, name: self._state(family, at, name)
 
-    def table(self, found: Path | None, description: Mapping, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    def table(self, found: Answer | None, description: Mapping, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         children = description.get("children", [])
         family = self.owner.get(children[0]) if children else None
         alike = {k: v for k, v in description.items() if k not in ("children", "epoch", "epochs")}

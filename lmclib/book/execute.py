@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from lmclib.book.chapters import LAST, Chapter
 from lmclib.errors import LmcError
+from lmclib.processes import ChildProcesses
 from lmclib.root import ROOT
 
 TIMEOUT = 1800  # seconds a cell may take
@@ -28,29 +28,38 @@ def execute_all(chapters: Sequence[Chapter], parameters: Mapping[str, str]) -> N
         LmcError: a chapter failed.
     """
     failures = []
+    for left in {part for chapter in chapters for part in chapter.folder.glob("*.part.ipynb")}:
+        left.unlink()  # by a build that was killed: nobody else builds here now
     for wave in ([c for c in chapters if c.name not in LAST], [c for c in chapters if c.name in LAST]):
         todo = [chapter for chapter in wave if not chapter.executed.exists()]
         if not todo or failures:
             continue
         with (
             ThreadPoolExecutor(joblib.cpu_count()) as pool,
+            ChildProcesses() as processes,  # ended before the pool waits for them, where something is raised
             tqdm(total=len(todo), desc="run chapters", unit="chapter") as bar,
         ):
-            jobs = {pool.submit(execute, c.source, c.executed, parameters): c for c in todo}
+            jobs = {pool.submit(execute, c.source, c.executed, parameters, processes): c for c in todo}
             for job in as_completed(jobs):
                 bar.update()
                 if error := job.exception():
                     failures.append(str(error))
                     continue
                 for old in jobs[job].folder.glob(f"{jobs[job].name}.*.ipynb"):
-                    if old != jobs[job].executed and ".part." not in old.name:
+                    if old != jobs[job].executed:
                         old.unlink()
     if failures:
         raise LmcError("\n".join(failures))
 
 
-def execute(source: Path, target: Path, parameters: Mapping[str, str]) -> float:
+def execute(source: Path, target: Path, parameters: Mapping[str, str], processes: ChildProcesses) -> float:
     """Run one notebook through papermill in a kernel of its own; returns the seconds it took.
+
+    Args:
+        source: the notebook.
+        target: where its executed copy goes.
+        parameters: what papermill puts in.
+        processes: among which it runs.
 
     Raises:
         LmcError: the notebook failed; the executed copy is moved to `reports/`.
@@ -62,13 +71,12 @@ def execute(source: Path, target: Path, parameters: Mapping[str, str]) -> float:
     environment = {**os.environ, "LMC_STATIC": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
     for _ in range(TRIES):
         start = time.monotonic()
-        done = subprocess.run(
+        done = processes.run(
             [*command, str(source), str(working), *options],
             env=environment,
             cwd=ROOT,
             capture_output=True,
             text=True,
-            check=False,
         )
         if "Kernel died before replying" not in done.stderr:
             break

@@ -10,6 +10,7 @@ from lmclib.book.settings import Settings
 from lmclib.claims.catalogue import CLAIMS
 from lmclib.claims.verdicts import judged
 from lmclib.files import read_json, write_text
+from lmclib.locks import locked
 from lmclib.root import from_root
 from lmclib.store.dry_run import current_dry_run
 from lmclib.store.results import committed_results
@@ -51,9 +52,16 @@ def judge(
     """
     row = {**judged(claim, holds, measured, values, unit, scale, figure), "chapter": chapter}
     if not settings.overridden and current_dry_run() is None:
-        path = rows_path(from_root(settings.store), settings.profile, chapter)
-        write_text(path, json.dumps({**read_json(path), claim: row}, indent=1, ensure_ascii=False))
+        _note(rows_path(from_root(settings.store), settings.profile, chapter), row)
     return pd.DataFrame([row])
+
+
+def _note(path: Path, row: Mapping[str, object]) -> None:
+    """Write a row down in place of an earlier one of its claim; where it is there, nothing, as a store may be read-only."""
+    if read_json(path).get(row["claim"]) == row:
+        return
+    with locked(path.with_suffix(".lock"), f"the ledger of {path.stem}"):
+        write_text(path, json.dumps({**read_json(path), row["claim"]: row}, indent=1, ensure_ascii=False))
 
 
 def rows_path(folder: Path, profile: str, chapter: str) -> Path:

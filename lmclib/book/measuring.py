@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lmclib.errors import LmcError
+from lmclib.processes import ChildProcesses
 from lmclib.root import from_root
 
 BOOK = from_root("book")
@@ -60,7 +61,8 @@ def measure_for(chapter: str, minutes: float, given: Mapping[str, object]) -> bo
     options = [item for name, value in given.items() for item in ("-p", name, str(value))]
     command = [sys.executable, "-m", "lmclib", "measure", chapter, "--in-one-go", *options]
     try:
-        done = subprocess.run(command, check=False, timeout=60 * minutes)
+        with ChildProcesses() as processes:
+            done = processes.run(command, timeout=60 * minutes)
     except subprocess.TimeoutExpired:
         if _results(store) == before:
             raise LmcError(f"minutes={minutes:g}: nothing was finished in that time; give it more") from None

@@ -4,8 +4,8 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -14,9 +14,11 @@ import nbformat
 
 from lmclib.book.chapters import Chapter, chapter_names
 from lmclib.errors import LmcError
-from lmclib.files import write_text
+from lmclib.files import exchange, write_text
+from lmclib.processes import ChildProcesses
 from lmclib.root import ROOT
 
+READING = 0.1  # seconds in which whoever is just listing a folder that was replaced still finds it whole
 INJECTED = "injected-parameters"  # the tag of the cell that papermill puts in
 
 
@@ -80,14 +82,30 @@ def _accelerator() -> str:
 
 
 def render(stage: Path, output: Path) -> None:
+    """Render what was laid out as `html/`, which until then is the site before.
+
+    Raises:
+        LmcError: the site has a warning.
+    """
     made = output / "site"
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "-W", "-n", "--keep-going", "-q"]
-    done = subprocess.run(
-        [*command, str(stage), "--path-output", str(made)], capture_output=True, text=True, check=False
-    )
+    with ChildProcesses() as processes:
+        done = processes.run([*command, str(stage), "--path-output", str(made)], capture_output=True, text=True)
     if done.returncode:
         said = [line for line in (done.stdout + done.stderr).splitlines() if "WARNING" in line or "ERROR" in line]
         raise LmcError("the site has warnings:\n" + "\n".join(said or (done.stdout + done.stderr).splitlines()[-20:]))
-    html = output / "html"
-    shutil.rmtree(html, ignore_errors=True)
-    shutil.copytree(made / "_build" / "html", html)
+    replace_folder(made / "_build" / "html", output / "html")
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Put a copy of a folder in another's place in one step."""
+    new = target.with_name(f"{target.name}.new")
+    try:
+        shutil.rmtree(new, ignore_errors=True)  # of a build that was killed
+        shutil.copytree(source, new)
+        exchange(new, target)
+        time.sleep(READING)
+    except shutil.Error as error:  # which tells of every single file
+        raise OSError(error.args[0][0][-1]) from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)

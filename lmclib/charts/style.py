@@ -94,7 +94,7 @@ def _to_html(spec: dict, **_: object) -> dict[str, str]:
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
     name = f"chart-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     label = html.escape(spec.get("description", ""), quote=True)
-    safe = text.replace("</", "<\\/")  # a closing tag inside data must not end the script
+    safe = text.replace("<", "\\u003c")  # no tag inside data may end the script, or keep it from ending
     options = '{"actions":false,"renderer":"svg"}'
     return {
         "text/html": f'<div class="lmc-chart" id="{name}" role="img" aria-label="{label}"></div>'

@@ -32,7 +32,7 @@ class Tabs:
             display(HTML(self.html()))
             return
         for name, result in self.results.items():
-            display(Markdown(f"**{name}.** {result.said}"))
+            display(Markdown(f"**{name}.** {html.escape(result.said, quote=False)}"))
             display(self.draw(result.tables))
 
     def html(self) -> str:

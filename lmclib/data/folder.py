@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import warnings
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 
 from lmclib.data.dataset import Dataset, Split, fingerprint
 from lmclib.errors import LmcError
-from lmclib.files import write_text, written
+from lmclib.files import read_json, write_text, written
 from lmclib.locks import locked
 from lmclib.root import from_root
 
@@ -65,12 +67,23 @@ def _decoded(
     """Both splits, from the copy that was decoded before or decoded now, and their fingerprint."""
     stamp = _stamp(files)
     at = from_root(DECODED) / stamp
-    if not (at / "card.json").exists():
+    if not (card := _card(at)):
         with locked(at.with_suffix(".lock"), f"decoding {root.name}"):
-            if not (at / "card.json").exists():
+            if not (card := _card(at)):
                 _decode(name, files, classes, at)
-    card = json.loads((at / "card.json").read_text())
+                card = _card(at)
     return [_opened(at, part, card["shapes"][part]) for part in PARTS], card["fingerprint"]
+
+
+def _card(at: Path) -> dict:
+    """The shapes and the fingerprint of what was decoded; nothing where it is not there, or no longer whole."""
+    card = read_json(at / "card.json")
+    for part, shape in card.get("shapes", {}).items():
+        for path, size in ((at / f"{part}.x", prod(shape)), (at / f"{part}.y", 8 * shape[0])):
+            if not path.exists() or path.stat().st_size != size:
+                warnings.warn(f"{path} is damaged (its size does not match its card); it is decoded anew", stacklevel=2)
+                return {}
+    return card
 
 
 def _stamp(files: dict[str, dict[Path, os.stat_result]]) -> str:
@@ -88,9 +101,9 @@ def _decode(name: str, files: dict[str, dict[Path, os.stat_result]], classes: tu
     if shapes["train"][1:] != shapes["test"][1:]:
         raise LmcError(f"data={name!r}: images of train/ and test/ must have one size")
     for part, split in splits.items():
-        for kind, tensor in (("x", split.x), ("y", split.y)):
-            with written(at, f"{part}.{kind}") as file:
-                tensor.numpy().tofile(file)
+        for suffix, tensor in (("x", split.x), ("y", split.y)):
+            with written(at, f"{part}.{suffix}") as path:
+                path.write_bytes(tensor.numpy().data)  # unlike `tofile` it says why it cannot
     card = {"shapes": shapes, "fingerprint": fingerprint(splits["train"], splits["test"])}
     write_text(at / "card.json", json.dumps(card))  # last, as it says that the rest is there
 
@@ -114,6 +127,6 @@ def _decode_part(name: str, part: str, files: list[Path], classes: tuple[str, ..
 
 def _opened(at: Path, part: str, shape: list[int]) -> Split:
     """A split whose images stay on disk until they are used, shared by all processes."""
-    x = torch.from_file(str(at / f"{part}.x"), shared=False, size=int(np.prod(shape)), dtype=torch.uint8)
+    x = torch.from_file(str(at / f"{part}.x"), shared=False, size=prod(shape), dtype=torch.uint8)
     y = torch.from_numpy(np.fromfile(at / f"{part}.y", dtype=np.int64))
     return Split(x.view(*shape), y)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from lmclib.errors import LmcError
+from lmclib.store.tables import Answer
 
 
 class NotRun(LmcError):
@@ -30,16 +31,16 @@ class DryRun:
         """A forking experiment is being planned."""
         self.families.append(family)
 
-    def table(self, found: Path | None, description: Mapping, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """A table is asked for, which is in a file or not.
+    def table(self, found: Answer | None, description: Mapping, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """A table is asked for, which was computed before or not.
 
         Raises:
             NotRun: it is not.
         """
         if found is None:
             raise NotRun(f"{description['kind']}: not measured yet")
-        self.tables.append(found.parent)
-        return pd.read_parquet(found)
+        self.tables.append(found.folder)
+        return found.table
 
 
 _current: ContextVar[DryRun | None] = ContextVar("dry_run", default=None)

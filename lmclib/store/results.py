@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from lmclib.files import find_addressed, read_json
+from lmclib.files import read_json
 from lmclib.root import from_root
-from lmclib.store.tables import Question
+from lmclib.store.tables import Answer, Question
 
 RESULTS = "data/results"  # from the repository's root
 CARDS = "data.json"
@@ -25,12 +25,11 @@ class Results:
     def __init__(self, root: Path):
         self.root = root
 
-    def find(self, question: Question, any_code: bool = False) -> Path | None:
-        """The file that answers a question, made by today's code or, if that will do, by any."""
+    def find(self, question: Question, any_code: bool = False) -> Answer | None:
+        """The answer to a question, made by today's code or, if that will do, by any."""
         folder = self.root / question.name
-        path = find_addressed(folder, "table", "parquet")
-        if path is None or any_code or read_json(folder / "provenance.json").get("code") == question.code:
-            return path
+        if any_code or read_json(folder / "provenance.json").get("code") == question.code:
+            return Answer.within(folder)
         return None
 
     def cards(self) -> dict[str, dict]:

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from lmclib.data.dataset import DataCard
 from lmclib.data.load import data_label, is_here, known_before, load_data
-from lmclib.files import find_addressed, read_json, write_addressed, write_text
+from lmclib.files import drop_addressed, read_addressed, read_json, write_addressed, write_text
 from lmclib.locks import locked
 from lmclib.provenance import provenance
 from lmclib.root import from_root
 from lmclib.store.dry_run import current_dry_run
 from lmclib.store.results import Results, committed_results
-from lmclib.store.tables import Question
+from lmclib.store.tables import Answer, Question
 
 RUNS = "data/runs"  # from the repository's root
 CARDS = "data.json"  # what is known of data sets that need not be here
@@ -54,13 +54,11 @@ class Store:
 
     def load_state(self, at: str, name: str) -> dict[str, Tensor] | None:
         """The tensors of checkpoint `name`, or None where there is none; a damaged one is set aside, with a warning."""
-        path = find_addressed(self.root / at, name, "safetensors")
-        return None if path is None else load_file(path)
+        return read_addressed(self.root / at, name, "safetensors", load_file)
 
     def drop_state(self, at: str, name: str) -> None:
         """Forget checkpoint `name`."""
-        for path in (self.root / at).glob(f"{name}.*.safetensors"):
-            path.unlink()
+        drop_addressed(self.root / at, name, "safetensors")
 
     def states(self, at: str) -> set[str]:
         """The names of the checkpoints of a run."""
@@ -69,7 +67,7 @@ class Store:
     def describe(self, at: str, description: Mapping) -> None:
         """Write down in plain JSON what the run at an address is, for people."""
         path, text = self.root / at / "run.json", _pretty(description)
-        if not path.exists() or path.read_text() != text:
+        if not path.exists() or path.read_bytes() != text.encode():
             write_text(path, text)
 
     def sign(self, at: str, made: Mapping) -> None:
@@ -117,12 +115,12 @@ class Store:
         """
         if (dry := current_dry_run()) is not None:
             return dry.table(self.find(question, any_code=True), question.description, compute)
-        if (path := self.find(question)) is not None:
-            return pd.read_parquet(path)
+        if (found := self.find(question)) is not None:
+            return found.table
         at = question.address
         with self.lock(at, question.kind):
-            if (path := self.find(question)) is not None:
-                return pd.read_parquet(path)
+            if (found := self.find(question)) is not None:
+                return found.table
             start = time.monotonic()
             frame = compute()
             self.describe(at, question.description)
@@ -130,9 +128,15 @@ class Store:
             write_addressed(self.root / at, "table", "parquet", lambda path: frame.to_parquet(path, index=False))
         return frame
 
-    def find(self, question: Question, any_code: bool = False) -> Path | None:
-        """The file that answers a question, made by today's code or, among the committed results, by any."""
-        return self.results.find(question, any_code) or find_addressed(self.root / question.address, "table", "parquet")
+    def find(self, question: Question, any_code: bool = False) -> Answer | None:
+        """The answer to a question, made by today's code or, among the committed results, by any.
+
+        One that no longer says where it comes from counts as missing: it could not be shown.
+        """
+        if (found := self.results.find(question, any_code)) is not None:
+            return found
+        folder = self.root / question.address
+        return Answer.within(folder) if read_json(folder / "provenance.json") else None
 
     def signatures(self, addresses: Iterable[str]) -> list[dict]:
         """Where the runs at some addresses come from, as far as it is written down."""

@@ -4,8 +4,12 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
+
+import pandas as pd
 
 from lmclib.code.fingerprint import code_fingerprint
+from lmclib.files import read_addressed
 from lmclib.store.address import address
 
 
@@ -73,6 +77,20 @@ class Question:
     def made_by(self) -> dict[str, object]:
         """What is written down beside the answer: the code's fingerprint, and the question's own name."""
         return {"code": self.code, "question": self.name}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A table that was computed before, and the folder where it was found."""
+
+    folder: Path
+    table: pd.DataFrame
+
+    @classmethod
+    def within(cls, folder: Path) -> "Answer | None":
+        """The answer in a folder; None where there is none, or a damaged one, which is set aside with a warning."""
+        table = read_addressed(folder, "table", "parquet", pd.read_parquet)
+        return None if table is None else cls(folder, table)
 
 
 def _with_defaults(function: Callable, options: Mapping[str, object]) -> dict[str, object]:

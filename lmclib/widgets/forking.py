@@ -1,5 +1,7 @@
 """The live twin of the forking figures."""
 
+import html
+
 import ipywidgets as widgets
 
 from lmclib.book.profiles import fork_specs
@@ -37,7 +39,7 @@ class ForkingExplorer(LiveBox):
         try:
             table = self.measure()
         except LmcError as error:
-            self.said.value = f"<b>{error}</b>"
+            self.said.value = f"<b>{html.escape(str(error))}</b>"
         else:
             self.figure.outputs = ()
             self.figure.append_display_data(figures.evolution(table))

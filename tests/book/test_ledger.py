@@ -1,6 +1,7 @@
 """The ledger's rows: judged, written, read and shown."""
 
 import json
+import os
 
 import pytest
 
@@ -31,6 +32,26 @@ def test_rows_replace_their_own_and_keep_others(tmp_path):
     assert table.spread["B11"] == "2 ± 1 units (n = 3)"
     assert list(table.index.unique()) == list(lmc.CLAIMS)
     assert json.loads((tmp_path / "ledger/smoke/toy_barriers.json").read_text()).keys() == {"B11", "A3"}
+
+
+def test_a_row_that_is_there_is_left_alone(tmp_path):
+    judged(tmp_path, "B11", {0: True})
+    path = tmp_path / "ledger/smoke/toy_barriers.json"
+    os.utime(path, (0, 0))
+    judged(tmp_path, "B11", {0: True})
+    assert path.stat().st_mtime == 0
+    assert os.listdir(path.parent) == ["toy_barriers.json"]
+
+
+def test_damaged_rows_are_written_anew(tmp_path):
+    judged(tmp_path, "B11", {0: True})
+    path = tmp_path / "ledger/smoke/toy_barriers.json"
+    path.write_text(path.read_text()[:40])
+    with pytest.warns(UserWarning, match=r"toy_barriers\.json is damaged"):
+        assert ledger.table(tmp_path, "smoke").set_index("claim").verdict["B11"] == "not run yet"
+    with pytest.warns(UserWarning, match=r"toy_barriers\.json is damaged"):
+        judged(tmp_path, "B11", {0: True})
+    assert ledger.table(tmp_path, "smoke").set_index("claim").verdict["B11"] == "holds"
 
 
 def test_a_rerun_with_other_parameters_leaves_the_ledger_alone(tmp_path):

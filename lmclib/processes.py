@@ -1,0 +1,123 @@
+"""Processes that end with the one that asked for them, however that one ends: they, and all that they have started.
+
+Between the two stands a guard, this very file run as a small process: a kernel of Jupyter's lives in a session of its own and a nanny of
+Dask's starts workers anew, so neither a signal to a group nor one to the child would reach them.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from threading import Lock
+
+import psutil
+
+GRACE = 2  # seconds between asking a process to end and ending it
+POLL = 0.2  # seconds between two looks whether the process that asked is still there
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # of Linux's prctl
+
+
+class ChildProcesses:
+    r"""Commands that run beside this process and end with this block, or with this process if that ends first: killed, too.
+
+    They do not get what is typed in the terminal: who presses Ctrl-C interrupts this process, and the block ends them.
+
+    Example:
+        >>> with ChildProcesses() as processes:
+        ...     processes.run(["echo", "done"], capture_output=True, text=True).stdout
+        'done\n'
+    """
+
+    def __init__(self):
+        self.guards: list[subprocess.Popen] = []
+        self.changing, self.over = Lock(), False
+
+    def __enter__(self) -> "ChildProcesses":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self.changing:
+            self.over = True
+        for guard in self.guards:
+            guard.terminate()
+        for guard in self.guards:
+            guard.wait()
+
+    def start(self, command: Sequence[str], **options: object) -> subprocess.Popen:
+        """Start a command; `terminate` ends it with all that it has started.
+
+        Args:
+            command: the program and its arguments.
+            **options: of `subprocess.Popen`.
+
+        Raises:
+            RuntimeError: the block has ended.
+        """
+        guarded = [sys.executable, "-P", __file__, str(os.getpid()), *command]
+        with self.changing:
+            if self.over:
+                raise RuntimeError("these processes have been ended")
+            self.guards.append(subprocess.Popen(guarded, start_new_session=True, **options))
+            return self.guards[-1]
+
+    def run(
+        self, command: Sequence[str], timeout: float | None = None, capture_output: bool = False, **options: object
+    ) -> subprocess.CompletedProcess:
+        """Start a command and wait for its end, as `subprocess.run`; it is ended if the wait is.
+
+        Raises:
+            subprocess.TimeoutExpired: it took longer than `timeout` seconds.
+        """
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} if capture_output else {}
+        with self.start(command, **pipes, **options) as process:
+            try:
+                said = process.communicate(timeout=timeout)
+            except BaseException:
+                process.terminate()
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, *said)
+
+
+def guard(owner: int, command: Sequence[str]) -> int:
+    """Run a command until it ends, its owner does or this process is asked to; end all that is left of it; the exit status."""
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what loses its parent becomes this process's child, so that nothing escapes
+    try:
+        child = subprocess.Popen(command, preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
+    except OSError as error:
+        print(f"{command[0]}: {error.strerror}", file=sys.stderr)
+        return 127
+    status = None
+    while status is None and os.getppid() == owner and not asked:
+        with suppress(subprocess.TimeoutExpired):
+            status = child.wait(POLL)
+    _end_descendants()
+    if status is None:
+        return 128 + signal.SIGTERM
+    return status if status >= 0 else 128 - status  # as a shell says by which signal a command was ended
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value)
+
+
+def _end_descendants() -> None:
+    """Ask all descendants to end, and end those that do not; also what they start meanwhile."""
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        asked, stop = set(), time.monotonic() + GRACE
+        while (left := psutil.Process().children(recursive=True)) and time.monotonic() < stop:
+            for process in set(left) - asked:
+                with suppress(psutil.NoSuchProcess):
+                    end(process)
+            asked.update(left)
+            psutil.wait_procs(left, timeout=POLL)
+
+
+if __name__ == "__main__":
+    sys.exit(guard(int(sys.argv[1]), sys.argv[2:]))
