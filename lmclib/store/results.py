@@ -29,7 +29,7 @@ class Results:
         """The file that answers a question, made by today's code or, if that will do, by any."""
         folder = self.root / question.name
         path = find_addressed(folder, "table", "parquet")
-        if path is None or any_code or read_json(folder / "provenance.json").get("code") == question.code:
+        if path is None or any_code or read_json(folder / "provenance.json").get("code") == question.code.fingerprint:
             return path
         return None
 
