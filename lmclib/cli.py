@@ -46,21 +46,18 @@ def _joined(args: Sequence[str]) -> Iterator[str]:
 
 def _given(parameters: Iterable[str]) -> dict[str, str]:
     """The parameters of a chapter by name; paths among them are meant from the current folder."""
+    from lmclib.book.measuring import absolute_paths
+
     given = {}
     for pair in parameters:
         name, sep, value = pair.partition(PAIR)
         if not sep:
             raise typer.BadParameter(f"needs a name and a value, not only {name!r}", param_hint="-p")
         given[name] = value
-    if given.get("store"):
-        given["store"] = str(_absolute(given["store"]))
-    kind, sep, path = given.get("data", "").partition("folder:")
-    if sep and not kind:
-        given["data"] = f"folder:{_absolute(path)}"
-    return given
+    return absolute_paths(given, Path.cwd())
 
 
-def _absolute(path: str | Path) -> Path:
+def _absolute(path: Path) -> Path:
     """A path as it is meant on a command line, from the current folder: the library takes relative ones from the repository's root."""
     return Path(path).expanduser().absolute()
 

@@ -56,7 +56,7 @@ def store(tmp_path):
 def shelf(tmp_path, monkeypatch):
     """No committed results yet, and a profile `paper` of a few seconds."""
     monkeypatch.setattr("lmclib.store.results.RESULTS", str(tmp_path / "committed"))
-    monkeypatch.setitem(lmc.FORKING, "paper", {**lmc.FORKING["smoke"], "model": "mlp-4", "fork_epochs": (0,)})
+    monkeypatch.setitem(lmc.FORKING, "paper", {**lmc.FORKING["smoke"], "model": "mlp-4", "fork_epochs": (0, 1)})
     monkeypatch.setitem(profiles.BATCH_SIZE, "paper", 512)
     return tmp_path / "committed"
 
@@ -94,6 +94,19 @@ def test_the_entry_point_and_the_module_are_one_command():
     for args in (["--help"], ["plan"], ["store", "list", "--store", "nowhere"]):
         one, two = process(*MODULE, *args), process(sys.executable, "-c", script, *args)
         assert (one.returncode, one.stdout, one.stderr) == (two.returncode, two.stdout, two.stderr)
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("lmclib measure res", ["resnet_forking"]),
+        ("lmclib sto", ["store"]),
+        ("lmclib store ", ["list", "show", "verify", "prune"]),
+    ],
+)
+def test_a_shell_completes_commands_and_chapters(words, offered):
+    asked = {"_LMCLIB_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    assert process(*MODULE, env={**os.environ, **asked}).stdout.split() == offered
 
 
 def test_the_help_page_has_its_panels():
@@ -204,9 +217,8 @@ def test_a_build_is_told_only_the_folders_that_are_given(tmp_path, monkeypatch):
 
 def test_a_plan_says_what_is_missing(tmp_path):
     smoke = ["-p", "profile", "smoke", "-p", "store", tmp_path]
-    assert invoke("plan", "resnet_forking", *smoke, "-p", "fork_epochs", "[0]").stdout.startswith(
-        "9 networks to train ("
-    )
+    planned = invoke("plan", "resnet_forking", *smoke, "-p", "fork_epochs", "[0, 1]").stdout
+    assert planned.startswith("15 networks to train ("), "a parent and two children of each fork, of three seeds"
     assert "needs no GPU and has no estimate" in invoke("plan", "deep_linear", *smoke).stdout
     assert not list(tmp_path.iterdir())
 

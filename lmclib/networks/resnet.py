@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+
 WITHOUT = ("none", "fixup")  # kinds of network without normalisation: convolutions have biases there
 
 

@@ -1,6 +1,7 @@
 """Paper scale without a GPU: measuring cells as scripts, slices, estimates, dry runs, packing, tabs."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -102,6 +103,17 @@ def test_a_killed_slice_is_gone_on_with(tmp_path):
     assert {
         path for path in after if path.suffix in (".parquet", ".safetensors") and after[path] != before.get(path)
     } == set()
+
+
+def test_relative_paths_of_a_slice_are_meant_from_the_root(tmp_path, monkeypatch):
+    """Also where the process was started elsewhere: on the slice's own command line they would be meant from there."""
+    elsewhere = tmp_path / "some" / "where" / "else"
+    elsewhere.mkdir(parents=True)
+    monkeypatch.chdir(elsewhere)
+    store = os.path.relpath(tmp_path / "runs", ROOT)
+    assert measure_for("resnet_forking", 10, {"profile": "smoke", "model": "mlp-4", "store": store})
+    assert list((tmp_path / "runs").glob("*/table.*.parquet"))
+    assert not list(elsewhere.iterdir())
 
 
 def test_an_error_in_a_slice_is_one_line_and_an_exit_status(tmp_path):
