@@ -160,7 +160,8 @@ def test_what_nothing_asks_for_is_found_and_deleted_and_nothing_else(store):
     for path in (old, new, damaged, run / "tmpghi.part"):
         path.write_bytes(b"12345")
     hour_ago = time.time() - 3600
-    os.utime(old, (hour_ago, hour_ago))
+    for path in (old, run / "tmpghi.part"):  # the second goes with its run
+        os.utime(path, (hour_ago, hour_ago))
     dead = holding_a_lock(store / "0123.lock")
     kill(dead)
     before = state(store)
