@@ -25,7 +25,7 @@ paper: $(READY) ## a slice of a chapter at paper scale: make paper CHAPTER=resne
 	@python -m lmclib measure $(CHAPTER) --minutes $(MINUTES) || [ $$? = 3 ] # 3: time was up
 
 paper-tables: $(READY) ## put the tables of finished paper-scale chapters, with their provenance, into data/results
-	@python -m lmclib pack
+	@python -m lmclib results pack
 
 bench: $(READY) ## benchmarks: ratios measured in one run on this machine (DEVICE=cpu or cuda); half an hour on four cores
 	@for name in training layers energies floors; do python benchmarks/$$name.py --device $(DEVICE) || exit 1; done

@@ -123,6 +123,16 @@ def drop_addressed(folder: Path, name: str, suffix: str) -> None:
         raise _cannot_write(folder, error) from None
 
 
+def is_addressed(path: Path) -> bool:
+    """Whether a file carries a digest in its name, as `name.DIGEST.suffix`.
+
+    Example:
+        >>> is_addressed(Path("table.0123456789abcdef.parquet")), is_addressed(Path("run.json"))
+        (True, False)
+    """
+    return re.fullmatch(rf".+\.[0-9a-f]{{{DIGITS}}}\.\w+", path.name) is not None
+
+
 def is_whole(path: Path) -> bool:
     """Whether an addressed file holds what its name says."""
     return digest(path) == path.name.split(".")[-2]

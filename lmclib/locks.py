@@ -60,3 +60,21 @@ def _holder(path: Path) -> str:
         return f"process {int(path.read_text())}"
     except (OSError, ValueError):
         return "another process"
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds a lock: one whose process is gone is held by nobody, though its file is still there.
+
+    Where this cannot be found out, as in a folder that may only be read, it counts as held.
+    """
+    try:
+        with FileLock(path, blocking=False):
+            return False
+    except (Timeout, OSError):
+        return True
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove the file of a lock that nobody holds; one that is held stays."""
+    with suppress(Timeout), FileLock(path, blocking=False):
+        path.unlink(missing_ok=True)  # while it is held, as above

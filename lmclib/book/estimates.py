@@ -9,6 +9,7 @@ from math import prod
 
 import pandas as pd
 import torch
+from tqdm.auto import tqdm
 
 from lmclib.book.cost import H100, Forward, Rates, forward_cost
 from lmclib.book.measuring import measure
@@ -70,28 +71,31 @@ class Estimate:
         )
 
 
-def estimate(chapter: str, given: Mapping[str, object]) -> Estimate:
+def estimate(chapter: str, given: Mapping[str, object], progress: bool = False) -> Estimate:
     """Run a chapter's measuring cells on stand-ins: networks of as many layers of one neuron each, four images, nothing trained or stored.
 
     Args:
         chapter: its name.
         given: its parameters, above all `profile`.
+        progress: whether to show how many tables are counted, where it takes more than a second.
 
     Raises:
         LmcError: as `measure`.
         NotRun: the chapter measures something other than networks, which is missing.
     """
-    with dry_run(_Estimating()) as estimating, warnings.catch_warnings():
+    bar = tqdm(desc=f"plan {chapter}", unit="table", disable=not progress, delay=1, leave=False)
+    with bar, dry_run(_Estimating(bar.update)) as estimating, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is judged are stand-ins
         measure(chapter, given)
     return estimating.estimate
 
 
 class _Estimating(DryRun):
-    """Answers every question with a stand-in, and counts what the answer would cost."""
+    """Answers every question with a stand-in, and counts what the answer would cost; each is told to `on_table`."""
 
-    def __init__(self):
+    def __init__(self, on_table: Callable[[], object]):
         super().__init__()
+        self.on_table = on_table
         self.estimate, self.owner, self.known, self.counted = Estimate(), {}, {}, set()
 
     def meet(self, family: Family) -> None:
@@ -111,6 +115,7 @@ class _Estimating(DryRun):
         family.load = lambda at, name: self._state(family, at, name)
 
     def table(self, found: Answer | None, description: Mapping, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        self.on_table()
         children = description.get("children", [])
         family = self.owner.get(children[0]) if children else None
         alike = {k: v for k, v in description.items() if k not in ("children", "epoch", "epochs")}

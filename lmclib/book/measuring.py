@@ -9,10 +9,11 @@ from pathlib import Path
 
 from lmclib.errors import LmcError
 from lmclib.processes import ChildProcesses
-from lmclib.root import from_root
+from lmclib.root import ROOT, from_root
 
 BOOK = from_root("book")
 TAG = "measure"  # of the cells that train and measure, in a notebook
+FOLDER = "folder:"  # before the path of a data set
 
 
 def measuring_chapters() -> list[str]:
@@ -58,7 +59,8 @@ def measure_for(chapter: str, minutes: float, given: Mapping[str, object]) -> bo
     _run(_source(chapter)[0], f"<{chapter}: parameters>", namespace)
     store = from_root(str(given.get("store", namespace["store"])))
     before = _results(store)
-    options = [item for name, value in given.items() for item in ("-p", name, str(value))]
+    absolute = absolute_paths(given, ROOT)  # on a command line they are meant from the current folder
+    options = [item for name, value in absolute.items() for item in ("-p", name, str(value))]
     command = [sys.executable, "-m", "lmclib", "measure", chapter, "--in-one-go", *options]
     try:
         with ChildProcesses() as processes:
@@ -70,6 +72,25 @@ def measure_for(chapter: str, minutes: float, given: Mapping[str, object]) -> bo
     if done.returncode:
         raise LmcError(f"{chapter}: stopped with an error, said above; what was computed before is kept")
     return True
+
+
+def absolute_paths(given: Mapping[str, object], base: Path) -> dict[str, object]:
+    """Parameters with the paths among them, of a store and of a folder of images, made absolute.
+
+    Args:
+        given: parameters by name.
+        base: where relative paths are meant from.
+
+    Example:
+        >>> absolute_paths({"store": "runs", "data": "folder:/birds", "seed": 0}, Path("/here"))
+        {'store': '/here/runs', 'data': 'folder:/birds', 'seed': 0}
+    """
+    absolute = dict(given)
+    if given.get("store"):
+        absolute["store"] = str(base / Path(str(given["store"])).expanduser())
+    if (data := str(given.get("data", ""))).startswith(FOLDER):
+        absolute["data"] = f"{FOLDER}{base / Path(data.removeprefix(FOLDER)).expanduser()}"
+    return absolute
 
 
 def _run(cell: str, name: str, namespace: dict[str, object]) -> None:

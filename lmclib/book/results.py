@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm.auto import tqdm
+
 from lmclib.book.ledger import rows_path
 from lmclib.book.measuring import measure, measuring_chapters
 from lmclib.errors import LmcError
@@ -89,7 +91,7 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path) -> dict[s
             measure(chapter, {"profile": "paper", "store": str(store), **given})
     except NotRun as missing:
         raise LmcError(
-            f"chapter={chapter!r}: is not finished ({missing}); go on with make paper CHAPTER={chapter}"
+            f"chapter={chapter!r}: is not finished ({missing}); go on with `lmclib measure {chapter}`"
         ) from None
     new = [folder for folder in dict.fromkeys(found.tables) if folder.parent != results]
     size = sum(path.stat().st_size for top in (results, *new) for path in top.rglob("*") if path.is_file())
@@ -114,7 +116,7 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path) -> dict[s
 def pack_all(store: str | Path) -> dict[str, str]:
     """`pack` every chapter that is finished; what became of each, by name."""
     said = {}
-    for chapter in measuring_chapters():
+    for chapter in tqdm(measuring_chapters(), desc="pack", unit="chapter", delay=1, leave=False):
         try:
             said[chapter] = caption(pack(chapter, _summary(chapter).get("given", {}), store))
         except LmcError as error:
@@ -124,7 +126,8 @@ def pack_all(store: str | Path) -> dict[str, str]:
 
 def summarise(chapter: str, found: DryRun, given: Mapping[str, object]) -> dict[str, object]:
     """Where a chapter's tables and networks come from: data, seeds, hardware, commits, dates and seconds."""
-    tables = [signed for folder in dict.fromkeys(found.tables) if (signed := read_json(folder / "provenance.json"))]
+    beside = {folder: read_json(folder / "provenance.json") for folder in dict.fromkeys(found.tables)}
+    tables = [made for made in beside.values() if made]
     runs = {at: family.store for family in found.families for at in _addresses(family)}
     networks = [signed for at, store in runs.items() if (signed := read_json(store.root / at / "provenance.json"))]
     before = _summary(chapter)
@@ -137,7 +140,7 @@ def summarise(chapter: str, found: DryRun, given: Mapping[str, object]) -> dict[
         "hardware": sorted({one["hardware"] for one in made}),
         "commits": sorted({one["commit"] for one in made}),
         "dates": sorted({one["date"] for one in made}),
-        "tables": len(tables),
+        "questions": sorted(made.get("question", folder.name) for folder, made in beside.items()),  # the tables' names
         # the networks themselves stay where they were trained: their times are known there, and from the summary elsewhere
         "training_seconds": round(sum(one["seconds"] for one in networks)) or before.get("training_seconds", 0),
         "measuring_seconds": round(sum(one["seconds"] for one in tables)),

@@ -103,7 +103,8 @@ def sibling_geometry(families: Iterable[Family], pair: tuple[int, int] = (0, 1))
         for fork_epoch in family.fork_epochs:
             step = family.fork_step(fork_epoch)
             about = {"children": [family.child_name(step, k) for k in pair], "epochs": family.epochs(fork_epoch)}
-            question = Question.of(sibling_trajectory, {}, about, parts=[family.code])
+            known = {"parts": [family.code], "networks": [family.summary]}
+            question = Question.of(sibling_trajectory, {}, about, **known)
             table = family.store.table(question, lambda f=family, at=fork_epoch: _measured(f, at, pair))
             parts.append(table.assign(seed=family.spec.seed, fork_epoch=fork_epoch))
     return pd.concat(parts, ignore_index=True)

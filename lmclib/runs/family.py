@@ -18,6 +18,7 @@ from lmclib.runs.pairs import Pair
 from lmclib.runs.spec import ForkSpec, fork_steps
 from lmclib.store.address import address
 from lmclib.store.dry_run import NotRun, current_dry_run
+from lmclib.store.roots import Code
 from lmclib.store.store import Store
 from lmclib.training.loop import Diverged, train
 from lmclib.training.recipe import steps_per_epoch
@@ -67,9 +68,14 @@ class Family:
         }
 
     @cached_property
-    def code(self) -> str:
-        """The fingerprint of the code that builds and trains these networks."""
-        return code_fingerprint(self.factory, initialise, train)
+    def code(self) -> Code:
+        """The code that builds and trains these networks."""
+        return Code((self.factory, initialise, train))
+
+    @property
+    def summary(self) -> dict[str, object]:
+        """Model, data and seed in words, for listings."""
+        return {"model": self.spec.model, "data": self.card.label, "seed": self.spec.seed}
 
     @cached_property
     def data(self) -> Dataset:
@@ -132,11 +138,11 @@ class Family:
     @property
     def parent_address(self) -> str:
         """Where the parent is stored."""
-        return address({"kind": "parent", "code": self.code, **self.description})
+        return address({"kind": "parent", "code": self.code.fingerprint, **self.description})
 
     def child_address(self, fork_step: int, sibling: int) -> str:
         """Where a child is stored."""
-        return address({"code": self.code, "question": self.child_name(fork_step, sibling)})
+        return address({"code": self.code.fingerprint, "question": self.child_name(fork_step, sibling)})
 
     def child_name(self, fork_step: int, sibling: int) -> str:
         """What a child is, whichever code trains it: the name by which committed results know it."""

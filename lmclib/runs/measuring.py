@@ -83,7 +83,8 @@ def _remembered(
         "norm_stats": norm_stats,
         "examples": examples,
     }
-    question = Question.of(measure, options, about, roots=[cube_between], parts=[one.code, two.code])
+    parts, networks = [one.code, two.code], [one.summary, two.summary]
+    question = Question.of(measure, options, about, roots=[cube_between], parts=parts, networks=networks)
     return one.store.table(question, lambda: _measured(measure, pair.cube(split, norm_stats, examples), options))
 
 

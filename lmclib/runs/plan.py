@@ -155,8 +155,10 @@ class Plan:
         self.writer.save(at, step_name(run.step), tensors)
         if run.step == run.stop:
             self.writer.later(self.store.drop_state, at, RESUME)
-            seconds = clock.seconds(run.stop - (run.random_stream[2] if run.random_stream[0] == CHILD else 0))
-            self.writer.later(self.store.sign, at, provenance(seconds))
+        if run.step == run.stop or not self.store.signatures([at]):  # at first, too, for what is stopped
+            seconds = clock.seconds(run.step - (run.random_stream[2] if run.random_stream[0] == CHILD else 0))
+            made_by = {**self.family.code.made_by, "networks": [self.family.summary]}
+            self.writer.later(self.store.sign, at, {**provenance(seconds), **made_by})
 
     def on_diverged(self, run: Run, error: Diverged) -> None:
         """Write down that a run is dead, and say so; the others go on."""

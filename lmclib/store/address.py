@@ -2,9 +2,13 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 
 from lmclib.errors import LmcError
+
+DIGITS = 20  # of an address
+ADDRESS = re.compile(f"[0-9a-f]{{{DIGITS}}}")
 
 
 def address(description: Mapping) -> str:
@@ -17,7 +21,7 @@ def address(description: Mapping) -> str:
         >>> address({"seed": 0, "lr": 0.1}) == address({"lr": 0.1, "seed": 0})
         True
     """
-    return hashlib.sha256(canonical(description).encode()).hexdigest()[:20]
+    return hashlib.sha256(canonical(description).encode()).hexdigest()[:DIGITS]
 
 
 def canonical(description: Mapping) -> str:

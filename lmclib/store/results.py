@@ -28,7 +28,7 @@ class Results:
     def find(self, question: Question, any_code: bool = False) -> Answer | None:
         """The answer to a question, made by today's code or, if that will do, by any."""
         folder = self.root / question.name
-        if any_code or read_json(folder / "provenance.json").get("code") == question.code:
+        if any_code or read_json(folder / "provenance.json").get("code") == question.code.fingerprint:
             return Answer.within(folder)
         return None
 

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pandas as pd
 from lmclib.code.fingerprint import code_fingerprint
 from lmclib.files import read_addressed
 from lmclib.store.address import address
+from lmclib.store.roots import Code
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,13 @@ class Question:
 
     Attributes:
         description: plain values, `kind` among them: the question in words that a later version of the code would ask, too.
-        roots: the functions whose code, with all that it reaches, decides the answer.
-        parts: further fingerprints that decide it, those of the networks that are measured.
+        code: the code that decides the answer, that of the networks that are measured included.
+        networks: model, data and seed of what is measured, for listings; they decide nothing here, as the description has it all.
     """
 
     description: Mapping[str, object]
-    roots: tuple[Callable, ...]
-    parts: tuple[str, ...] = field(default=())
+    code: Code
+    networks: tuple[Mapping[str, object], ...] = ()
 
     @classmethod
     def of(
@@ -34,7 +35,8 @@ class Question:
         options: Mapping[str, object],
         about: Mapping[str, object] | None = None,
         roots: Sequence[Callable] = (),
-        parts: Sequence[str] = (),
+        parts: Sequence[Code] = (),
+        networks: Sequence[Mapping[str, object]] = (),
     ) -> "Question":
         """The question that a function answers, given its options by name; what is left out has its default.
 
@@ -43,7 +45,8 @@ class Question:
             options: plain values.
             about: what else the table depends on, in plain values.
             roots: further functions that take part.
-            parts: further fingerprints.
+            parts: the code that made what is measured.
+            networks: what is measured, for listings.
         """
         plain = function.func if isinstance(function, partial) else function
         kind = plain.__name__
@@ -51,7 +54,7 @@ class Question:
         if not plain.__module__.startswith("lmclib."):
             # a reader's own function may have any name, so it is told apart by its code
             description["by"] = code_fingerprint(function)
-        return cls(description, (function, *roots), tuple(parts))
+        return cls(description, Code((function, *roots), tuple(parts)), tuple(networks))
 
     @property
     def kind(self) -> str:
@@ -64,19 +67,15 @@ class Question:
         return address(self.description)
 
     @cached_property
-    def code(self) -> str:
-        """The fingerprint of all code that decides the answer."""
-        return address({"code": code_fingerprint(*self.roots), "parts": list(self.parts)})
-
-    @cached_property
     def address(self) -> str:
         """The address in a store: that of the question and the code."""
-        return address({"question": self.name, "code": self.code})
+        return address({"question": self.name, "code": self.code.fingerprint})
 
     @property
     def made_by(self) -> dict[str, object]:
-        """What is written down beside the answer: the code's fingerprint, and the question's own name."""
-        return {"code": self.code, "question": self.name}
+        """What is written down beside the answer: the code, the networks, and the question's own name."""
+        networks = [one for i, one in enumerate(self.networks) if one not in self.networks[:i]]
+        return {**self.code.made_by, "networks": networks, "question": self.name}
 
 
 @dataclass(frozen=True)

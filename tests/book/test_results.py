@@ -1,6 +1,7 @@
 """Paper scale without a GPU: measuring cells as scripts, slices, estimates, dry runs, packing, tabs."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -102,6 +103,17 @@ def test_a_killed_slice_is_gone_on_with(tmp_path):
     assert {
         path for path in after if path.suffix in (".parquet", ".safetensors") and after[path] != before.get(path)
     } == set()
+
+
+def test_relative_paths_of_a_slice_are_meant_from_the_root(tmp_path, monkeypatch):
+    """Also where the process was started elsewhere: on the slice's own command line they would be meant from there."""
+    elsewhere = tmp_path / "some" / "where" / "else"
+    elsewhere.mkdir(parents=True)
+    monkeypatch.chdir(elsewhere)
+    store = os.path.relpath(tmp_path / "runs", ROOT)
+    assert measure_for("resnet_forking", 10, {"profile": "smoke", "model": "mlp-4", "store": store})
+    assert list((tmp_path / "runs").glob("*/table.*.parquet"))
+    assert not list(elsewhere.iterdir())
 
 
 def test_an_error_in_a_slice_is_one_line_and_an_exit_status(tmp_path):
@@ -211,7 +223,8 @@ def test_tables_are_packed_travel_and_are_found_elsewhere(committed, tmp_path):
     assert summary["training_seconds"] + summary["measuring_seconds"] >= 0
     for folder in (path for path in committed.iterdir() if path.is_dir()):
         signed = json.loads((folder / "provenance.json").read_text())
-        assert {"hardware", "gpu", "packages", "commit", "date", "seconds", "code", "question"} == set(signed)
+        here = {"hardware", "gpu", "packages", "commit", "date", "seconds"}
+        assert here | {"code", "roots", "parts", "networks", "question"} == set(signed)
         assert not list(folder.glob("*.safetensors")), "checkpoints do not travel"
     found = lmc.paper_results("resnet_forking", laptop)
     pd.testing.assert_frame_equal(found.tables["final"], measured["final"])

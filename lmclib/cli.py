@@ -1,0 +1,378 @@
+"""The command `lmclib`: builds the book, measures its chapters, and looks after results and stores.
+
+Each command is a function below; what it needs is imported when it runs, so that help and completion come at once.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from lmclib.errors import LmcError
+
+FAILED, UNFINISHED = 1, 3  # exit statuses, beside 0 and typer's own 2 for wrong use
+BOOK, KEPT = "The book", "Results and store"  # panels of the help page
+PAIR = "\0"  # between the two words of a parameter, neither of which can hold it
+
+
+class _Commands(TyperGroup):
+    """Commands that say an `LmcError` in its one line."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except LmcError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(FAILED) from None
+
+
+class _WithParameters(TyperCommand):
+    """A command with `-p NAME VALUE`, again and again: typer itself knows options of two words that are given once."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, list(_joined(args)))
+
+
+def _joined(args: Sequence[str]) -> Iterator[str]:
+    words = iter(args)
+    for word in words:
+        yield word
+        if word == "-p":
+            yield PAIR.join(islice(words, 2))
+
+
+def _given(parameters: Iterable[str]) -> dict[str, str]:
+    """The parameters of a chapter by name; paths among them are meant from the current folder."""
+    from lmclib.book.measuring import absolute_paths
+
+    given = {}
+    for pair in parameters:
+        name, sep, value = pair.partition(PAIR)
+        if not sep:
+            raise typer.BadParameter(f"needs a name and a value, not only {name!r}", param_hint="-p")
+        given[name] = value
+    return absolute_paths(given, Path.cwd())
+
+
+def _absolute(path: Path) -> Path:
+    """A path as it is meant on a command line, from the current folder: the library takes relative ones from the repository's root."""
+    return Path(path).expanduser().absolute()
+
+
+def _chapters(incomplete: str) -> list[str]:
+    from lmclib.book.measuring import measuring_chapters
+
+    return [name for name in measuring_chapters() if name.startswith(incomplete)]
+
+
+Chapter = Annotated[
+    str, typer.Argument(metavar="CHAPTER", help="For instance resnet_forking.", autocompletion=_chapters)
+]
+OneChapter = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="CHAPTER", help="One chapter; all by default.", autocompletion=_chapters, show_default=False
+    ),
+]
+Parameters = Annotated[
+    list[str],
+    typer.Option("-p", metavar="NAME VALUE", help="A parameter of the chapter; may be repeated.", show_default=False),
+]
+StoreFolder = Annotated[
+    Path | None,
+    typer.Option("--store", metavar="DIR", help="Where runs are stored.", show_default="data/runs of the repository"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="As plain JSON.")]
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Linear mode connectivity: a book that runs, and what it is made of.",
+    epilog="Exit status: 0; 1 for a failure, said in a line; 2 for wrong use; 3 where the time of `measure` was up.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,  # what is no LmcError is a mistake of ours, and shows Python's own traceback
+)
+results_app = typer.Typer(help="The committed results: list them, add to them, compare them with today's code.")
+store_app = typer.Typer(
+    help="A store of runs and tables: list it, look at one, verify every file, delete what is not needed."
+)
+app.add_typer(results_app, name="results", rich_help_panel=KEPT, no_args_is_help=True)
+app.add_typer(store_app, name="store", rich_help_panel=KEPT, no_args_is_help=True)
+
+
+def main() -> None:
+    """Run the command line; the process ends with its exit status."""
+    app(prog_name="lmclib")
+
+
+@app.command(rich_help_panel=BOOK)
+def build(
+    profile: Annotated[Literal["smoke", "digits", "paper"], typer.Option(help="Scale of the runs.")] = "digits",
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder that receives html/.", show_default="_build of the repository"),
+    ] = None,
+    store: StoreFolder = None,
+) -> None:
+    """Execute the chapters that changed and render the site.
+
+    Example: `lmclib build --profile smoke --output /tmp/book`
+
+    Out comes the site, whose first page is named at the end; it opens from disk.
+    """
+    from lmclib.book.build import build
+
+    folders = {"output": output, "store": store}
+    page = build(profile, **{name: _absolute(path) for name, path in folders.items() if path is not None})
+    typer.echo(f"The book is at {page.resolve()}")
+
+
+@app.command(rich_help_panel=BOOK, cls=_WithParameters)
+def measure(
+    chapter: Chapter,
+    minutes: Annotated[float, typer.Option(metavar="N", help="After which the slice is stopped.")] = 8,
+    in_one_go: Annotated[
+        bool, typer.Option("--in-one-go", help="In this process, without an end to its time.")
+    ] = False,
+    p: Parameters = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Train and measure what a chapter shows, as a plain script: no notebook, no figures.
+
+    Example: `lmclib measure resnet_forking --minutes 30 -p fork_epochs "[0, 1, 2]"`
+
+    Out come networks and tables in the store, at profile `paper` unless `-p profile` says otherwise. Where time is up the exit
+    status is 3: the same command goes on from there.
+    """
+    from lmclib.book.measuring import measure, measure_for
+    from lmclib.device import default_device
+
+    given = {"profile": "paper", **_given(p)}
+    if in_one_go:
+        measure(chapter, given)
+        return
+    if given["profile"] == "paper" and default_device().type == "cpu":
+        hint = "training takes far longer than planned; most CPUs are faster with `-p precision float32`"
+        typer.echo(f"There is no CUDA GPU here: {hint}", err=True)
+    if not measure_for(chapter, minutes, given):
+        typer.echo(f"{minutes:g} minutes are up; what was computed is kept: run the same command again to go on")
+        raise typer.Exit(UNFINISHED)
+    pack = "; `lmclib results pack` puts its tables among the committed results" if given["profile"] == "paper" else ""
+    typer.echo(f"{chapter} is measured at profile {given['profile']}{pack}")
+
+
+@app.command(rich_help_panel=BOOK, cls=_WithParameters)
+def plan(chapter: Chapter, p: Parameters = []) -> None:  # noqa: B006 - as above
+    """Say what a chapter would train and measure, and estimate what that costs.
+
+    Example: `lmclib plan resnet_forking -p seed 7`
+
+    Out come the networks, epochs and examples that are missing, and estimated minutes of one GPU. Nothing is trained or stored.
+    """
+    from lmclib.book.estimates import estimate
+    from lmclib.store.dry_run import NotRun
+
+    try:
+        typer.echo(str(estimate(chapter, {"profile": "paper", **_given(p)}, progress=True)))
+    except NotRun as missing:
+        typer.echo(f"{missing}; {chapter} measures no networks on images, so it needs no GPU and has no estimate")
+
+
+@results_app.command("list")
+def list_results(as_json: AsJson = False) -> None:
+    """List the committed results.
+
+    Example: `lmclib results list`
+
+    Out comes a row for the tables of one chapter, kind, data, machine, day and commit, with the hours that they took; as JSON
+    every table has its own.
+    """
+    from lmclib.book.committed import list_results
+    from lmclib.terminal import print_json, print_table, seeds_text
+
+    rows = list_results(progress=True)
+    if as_json:
+        print_json(rows)
+        return
+    alike: dict[tuple, list[dict]] = {}
+    for row in rows:
+        key = (", ".join(row["chapters"]), *(row[name] for name in ("kind", "data", "hardware", "date", "commit")))
+        alike.setdefault(key, []).append(row)
+    shown = [
+        (
+            *key[:3],
+            seeds_text(seed for row in those for seed in row["seeds"]),
+            *key[3:],
+            str(len(those)),
+            f"{sum(row['hours'] for row in those):.2f}",
+        )
+        for key, those in alike.items()
+    ]
+    print_table(("chapter", "kind", "data", "seeds", "hardware", "date", "commit", "tables", "hours"), shown)
+
+
+@results_app.command("pack", cls=_WithParameters)
+def pack(chapter: OneChapter = None, store: StoreFolder = None, p: Parameters = []) -> None:  # noqa: B006 - as above
+    """Copy finished paper-scale tables to the committed results.
+
+    Example: `lmclib results pack resnet_forking`
+
+    Out come tables, their provenance and the ledger's rows in data/results, ready to be committed; what is not finished is said.
+    """
+    from lmclib.book.results import caption, pack, pack_all
+    from lmclib.store.store import RUNS
+
+    given, folder = _given(p), RUNS if store is None else _absolute(store)
+    if chapter is not None:
+        typer.echo(caption(pack(chapter, given, folder)))
+        return
+    if given:
+        raise typer.BadParameter("needs a CHAPTER whose parameter it is", param_hint="-p")
+    for name, said in pack_all(folder).items():
+        typer.echo(f"{name}: {said}")
+
+
+@results_app.command("check")
+def check(
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 where code differs.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the code that made the committed results with today's.
+
+    Example: `lmclib results check --strict`
+
+    Out comes a row for the tables of one chapter and kind that today's code did not make, or of which that cannot be told; as JSON
+    every table has its own. Nothing is measured.
+    """
+    from lmclib.book.committed import check_results
+    from lmclib.store.roots import DIFFERS, SAME
+    from lmclib.terminal import print_json, print_table
+
+    rows = check_results(progress=True)
+    if as_json:
+        print_json(rows)
+    else:
+        alike: dict[tuple, int] = {}
+        for row in rows:
+            key = ", ".join(row["chapters"]), row["kind"], row["commit"], row["said"]
+            alike[key] = alike.get(key, 0) + (row["code"] != SAME)
+        print_table(("chapter", "kind", "commit", "code", "tables"), [(*key, str(n)) for key, n in alike.items() if n])
+        typer.echo(f"{sum(row['code'] == SAME for row in rows)} of {len(rows)} tables are made by today's code")
+    if strict and any(row["code"] == DIFFERS for row in rows):
+        raise typer.Exit(FAILED)
+
+
+@store_app.command("list")
+def list_store(store: StoreFolder = None, as_json: AsJson = False) -> None:
+    """List the runs and tables of a store.
+
+    Example: `lmclib store list`
+
+    Out comes a row for each network and table: address, kind, model, data, seeds, size and date.
+    """
+    from lmclib.store.inventory import entries
+    from lmclib.terminal import print_json, print_table, seeds_text, size_text
+
+    rows = [entry.row for entry in entries(_store_root(store), progress=True)]
+    if as_json:
+        print_json(rows)
+        return
+    names = ("address", "kind", "model", "data", "seeds", "size", "date")
+    shown = [
+        {**row, "kind": row["kind"] or "unknown", "seeds": seeds_text(row["seeds"]), "size": size_text(row["size"])}
+        for row in rows
+    ]
+    print_table(names, sorted((tuple(row[name] for name in names) for row in shown), key=lambda row: row[1:]))
+    typer.echo(f"{len(rows)} runs and tables, {size_text(sum(row['size'] for row in rows))}")
+
+
+@store_app.command("show")
+def show(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Of a run or table, or its first digits.")],
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show all that is known of one run or table.
+
+    Example: `lmclib store show 3f2a`
+
+    Out comes what it is (`run.json`), where it comes from (`provenance.json`) and its files with their sizes.
+    """
+    from lmclib.store.inventory import files_in, find_entry
+    from lmclib.terminal import print_json, print_table, size_text
+
+    entry = find_entry(_store_root(store), address)
+    files = {path.relative_to(entry.folder).as_posix(): size for path, size in files_in(entry.folder)}
+    if as_json:
+        print_json({"address": entry.address, "run": entry.description, "provenance": entry.made, "files": files})
+        return
+    typer.echo(str(entry.folder))
+    for what in (entry.description, entry.made):
+        print_table(("", ""), [(name, value) for name, value in what.items()])
+    print_table(("file", "size"), [(name, size_text(size)) for name, size in files.items()])
+
+
+@store_app.command("verify")
+def verify(store: StoreFolder = None, as_json: AsJson = False) -> None:
+    """Compare every file of a store with the digest in its name.
+
+    Example: `lmclib store verify`
+
+    Out come the files that are damaged, and then the exit status is 1. Nothing is changed: what a damaged file held is computed
+    anew when it is next asked for.
+    """
+    from lmclib.store.inventory import damaged_files
+    from lmclib.terminal import print_json, print_table
+
+    read, damaged = damaged_files(_store_root(store), progress=True)
+    if as_json:
+        print_json({"files": read, "damaged": damaged})
+    else:
+        print_table(("file", "damage"), [(one["path"], one["said"]) for one in damaged])
+        typer.echo(f"{len(damaged)} of {read} files are damaged")
+    if damaged:
+        raise typer.Exit(FAILED)
+
+
+@store_app.command("prune")
+def prune(
+    yes: Annotated[bool, typer.Option("--yes", help="Delete it; without this it is only listed.")] = False,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """List, and with --yes delete, what nothing asks for any more.
+
+    Example: `lmclib store prune`, and then `lmclib store prune --yes`
+
+    That is: runs and tables of other code than today's, as far as that can be told; damaged files that were set aside; files whose
+    writing was stopped; locks whose process is gone. Out comes a row for each, with what it frees. While a process uses the store
+    nothing is deleted.
+    """
+    from lmclib.store.inventory import prune, unneeded
+    from lmclib.terminal import print_json, print_table, size_text
+
+    root = _store_root(store)
+    found = unneeded(root, progress=True)
+    freed = sum(one.size for one in found)
+    if yes:
+        prune(root, found)
+    rows = [{"path": one.path.relative_to(root).as_posix(), "size": one.size, "said": one.said} for one in found]
+    if as_json:
+        print_json({"deleted": yes, "size": freed, "found": rows})
+        return
+    print_table(("what", "size", "why"), [(row["path"], size_text(row["size"]), row["said"]) for row in rows])
+    if yes or not rows:
+        typer.echo(f"{size_text(freed)} freed")
+    else:
+        typer.echo(f"{size_text(freed)} would be freed: `lmclib store prune --yes` deletes it")
+
+
+def _store_root(given: Path | None) -> Path:
+    if given is not None:
+        return _absolute(given)
+    from lmclib.root import from_root
+    from lmclib.store.store import RUNS
+
+    return from_root(RUNS)
