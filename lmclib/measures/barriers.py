@@ -88,8 +88,9 @@ def barrier_evolution(
     Source:
         Landscaping Linear Mode Connectivity, figures 1 and 8 to 12.
     """
+    alphas = alphas if isinstance(alphas, int) else alpha_grid(alphas).tolist()
     chosen = sibling_pairs(families, fork_epochs, epochs, pairs)
-    table = over_pairs(chosen, barrier_curve, split, norm_stats, progress, alphas=alpha_grid(alphas).tolist())
+    table = over_pairs(chosen, barrier_curve, split, norm_stats, progress, alphas=alphas)
     return table.drop(columns="relation")
 
 

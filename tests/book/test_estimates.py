@@ -1,0 +1,73 @@
+"""What a chapter would train and measure, and what that would cost."""
+
+import pytest
+from torch import nn
+
+import lmclib as lmc
+from lmclib.book.cost import Forward, Rates, forward_cost
+from lmclib.book.estimates import estimate
+from lmclib.book.measuring import measure
+from lmclib.store.dry_run import DryRun
+from lmclib.training.recipe import Recipe
+
+CHAPTERS = ("beyond_second_order", "deep_linear", "hessian_predictions", "layerwise_barriers", "resnet_forking")
+TRAINING = [name for name in CHAPTERS if name != "deep_linear"]
+RECIPE = Recipe(epochs=2, batch_size=128, milestones=(1,))
+SPEC = lmc.ForkSpec(model="mlp-8", fork_epochs=(0, 1), siblings=2, recipe=RECIPE)
+
+
+@pytest.mark.parametrize("chapter", TRAINING)
+def test_every_chapter_can_be_estimated_at_paper_scale(chapter, tmp_path):
+    plan = estimate(chapter, {"profile": "paper", "store": str(tmp_path / "none")})
+    assert not (tmp_path / "none").exists()
+    assert ("resnet20", "CIFAR-10") in plan.epochs
+    training, measuring = plan.minutes()
+    assert training > 10
+    assert measuring > 1
+    assert "minutes of one H100" in str(plan)
+    assert 0 < plan.longest_minutes() < 8, "a slice is too short for it"
+
+
+@pytest.mark.parametrize("chapter", TRAINING)
+def test_given_data_and_precision_are_those_of_all_networks(chapter, tmp_path, monkeypatch):
+    met, meet = [], DryRun.meet
+    monkeypatch.setattr(DryRun, "meet", lambda self, family: (met.append(family.spec), meet(self, family)))
+    estimate(chapter, {"profile": "smoke", "data": "cifar10", "precision": "bf16", "store": str(tmp_path)})
+    assert {(spec.data, spec.precision) for spec in met} == {("cifar10", "bf16")}
+
+
+def test_a_plan_counts_what_is_missing(tmp_path):
+    given = {"profile": "smoke", "model": "mlp-4", "store": str(tmp_path)}
+    plan = estimate("resnet_forking", given)
+    # three seeds, three forks, two children of two epochs less where they fork, and a parent to the last fork, one epoch
+    assert plan.networks == 3 * (3 * 2 + 1)
+    forks = (0, 22 / 44, 1)
+    assert plan.epochs["mlp-4", "digits"] == pytest.approx(3 * (sum(2 * (2 - fork) for fork in forks) + 1), abs=0.1)
+    measure("resnet_forking", given)
+    done = estimate("resnet_forking", given)
+    assert (done.networks, sum(done.epochs.values()), sum(done.passes.values())) == (0, 0, 0)
+
+
+def test_a_plan_counts_passes(tmp_path):
+    """11 points of 1,437 images: every fork, seed and epoch once on interpolated statistics, and so on."""
+    plan = estimate(
+        "resnet_forking", {"profile": "smoke", "model": "mlp-4", "store": str(tmp_path), "fork_epochs": [0]}
+    )
+    train, test = 11 * 1437, 11 * 360
+    evolution = 3 * 2 * train + 2 * (train + 11 * 1437)  # two epochs of three seeds; recomputed, of the first seed
+    final = 3 * (train + (train + 11 * 1437) + test + (test + 11 * 1437))
+    already = 3 * train + (train + 11 * 1437)  # the last epochs of the evolution
+    assert plan.passes["mlp-4", "digits"] == evolution + final - already
+    assert plan.longest["mlp-4", "digits"] == train + 11 * 1437
+
+
+def test_the_price_of_a_forward_pass():
+    conv = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 25, 2))
+    forward = forward_cost(conv, (3, 5, 5))
+    assert forward.flops == 2 * (25 * 4 * 27 + 100 * 2)
+    assert forward.outputs == 100 + 2
+    assert conv.training
+    slow_memory, slow_units = Rates("", 1e9, 1e9, 1), Rates("", 1, 1, 1e9)
+    assert Forward(6, 5).step_seconds(slow_memory) == 2 * 10 * 5
+    assert Forward(6, 5).step_seconds(slow_units) == 18
+    assert Forward(6, 5).pass_seconds(slow_memory) == 4 * 5 * 5
