@@ -14,8 +14,8 @@ help: ## this list
 book: $(READY) ## run the chapters that changed and build the site (PROFILE=smoke, digits or paper)
 	@python -m lmclib build --profile $(PROFILE)
 
-test: $(READY) ## every test
-	@python -m pytest
+test: $(READY) ## every test, as many at once as there are cores
+	@python -m pytest -n auto --dist loadgroup
 
 lab: $(READY) ## JupyterLab on the chapters
 	@# one thread a kernel, as when the book is built, so that a run gives the same bits

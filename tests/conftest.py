@@ -1,8 +1,7 @@
-"""Shared by all tests: few threads, and the book built once at profile smoke."""
+"""Shared by all tests: one thread, and the book built once at profile smoke."""
 
 import functools
 import http.server
-import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,14 @@ import torch
 
 from lmclib.root import ROOT
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+torch.set_num_threads(1)  # tests run side by side, a process a core
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of the built book stay in one process, so that it is built once."""
+    for item in items:
+        if {"book", "site"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.xdist_group("book"))
 
 
 @pytest.fixture(scope="session")
