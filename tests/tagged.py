@@ -1,8 +1,11 @@
 """Processes known by a random value in their environment, which whatever they start inherits, wherever it goes."""
 
 import os
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Timer
 from uuid import uuid4
 
 import psutil
@@ -36,6 +39,18 @@ def commands(environment: dict[str, str]) -> list[str]:
         except psutil.Error:
             continue
     return said
+
+
+@contextmanager
+def bounded(process: subprocess.Popen, seconds: float = 120) -> Iterator[subprocess.Popen]:
+    """A process that is killed if it takes too long, so that whoever waits for it does not wait for ever."""
+    timer = Timer(seconds, process.kill)
+    timer.start()
+    try:
+        with process:
+            yield process
+    finally:
+        timer.cancel()
 
 
 def until(true: Callable[[], object], seconds: float, what: str) -> None:

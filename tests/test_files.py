@@ -2,6 +2,8 @@
 
 import os
 import stat
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -155,3 +157,25 @@ def test_a_folder_is_exchanged_whole(together, tmp_path, monkeypatch):
     (tmp_path / "old").rmdir()
     exchange(tmp_path / "new", tmp_path / "old")
     assert os.listdir(tmp_path) == ["old"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it takes two steps")
+def test_a_reader_finds_a_folder_at_every_moment_of_an_exchange(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    missing, over = [], threading.Event()
+
+    def read():
+        while not over.is_set():
+            if not (tmp_path / "two" / "file").exists():
+                missing.append(1)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(3001):
+        exchange(tmp_path / "one", tmp_path / "two")
+    over.set()
+    reader.join()
+    assert not missing
+    assert (tmp_path / "two" / "file").read_text() == "one"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from tagged import bounded
 
 from lmclib import locks
 from lmclib.errors import LmcError
@@ -42,9 +43,8 @@ def test_only_one_of_many_processes_counts_at_a_time(tmp_path):
 def test_who_waits_is_told_for_whom(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(locks, "PATIENCE", 0.2)
     write = locks.tqdm.write
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as holder:
+    command, pipe = [sys.executable, "-c", HOLD, str(tmp_path)], subprocess.PIPE
+    with bounded(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)) as holder:
         assert holder.stdout.readline() == "held\n"
 
         def said(text, **options):

@@ -39,7 +39,7 @@ class ForkingExplorer(LiveBox):
         try:
             table = self.measure()
         except LmcError as error:
-            self.said.value = f"<b>{html.escape(str(error))}</b>"
+            self.said.value = f"<b>{html.escape(str(error), quote=False)}</b>"
         else:
             self.figure.outputs = ()
             self.figure.append_display_data(figures.evolution(table))

@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 import warnings
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 import torch
 from disks import fill, read_only, small_disk
+from tagged import bounded
 
 import lmclib as lmc
 from lmclib.book.settings import Settings
@@ -204,14 +206,14 @@ def test_who_wants_the_same_runs_waits_and_trains_nothing(whole, tmp_path):
     def slowly(done, total):
         if not others:
             command = [sys.executable, "-c", WANT, SPEC.model_dump_json(), str(tmp_path)]
-            others.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+            others.append(stack.enter_context(bounded(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))))
             said.append(others[0].stderr.readline())
 
-    here = lmc.fork(SPEC, tmp_path, progress=slowly)
-    with others[0] as other:
-        said.append(other.communicate()[1])
+    with ExitStack() as stack:
+        here = lmc.fork(SPEC, tmp_path, progress=slowly)
+        said.append(others[0].communicate()[1])
     assert said == [f"waiting for process {os.getpid()}, which is busy with train mlp-8 on digits\n", ""]
-    assert other.returncode == 0
+    assert others[0].returncode == 0
     assert content(here) == content(whole)
 
 
