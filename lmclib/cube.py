@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lmclib.device import Fitting, full_precision, keep_freed_memory
 from lmclib.errors import LmcError
-from lmclib.functional import Functional, jet
+from lmclib.functional import Functional, differentiating, jet
 from lmclib.layers import find_layers
 from lmclib.prefix import Prefixes
 from lmclib.stack import SMALL, Stack
@@ -108,7 +108,7 @@ class LayerCube:
         self._layers = find_layers(self.model, x)
         small = x.dim() == 4 and x[0, 0].numel() <= SMALL
         self._stack = Stack(self.model, WIDTH if small else 1, x).eval()
-        if self._stack.width == 1:
+        if self._stack.width == 1 and all(value.dim() < 5 for value in self.t1.values()):
             self._stack.to(memory_format=torch.channels_last)
         self._prefixes = self._function = None
         self.passes = 0
@@ -218,7 +218,7 @@ class LayerCube:
             parts = torch.autograd.grad(self.loss(function(state, x), y), leaves, materialize_grads=True)
             return torch.cat([part.double().flatten() for part in parts]) * len(y), len(y)
 
-        with full_precision():
+        with full_precision(), differentiating():
             for part, n in self._derived.over(self._batches(self.data, self._derived.size), work):
                 total, count = total + part, count + n
         return (total / count).cpu()
@@ -293,7 +293,7 @@ class LayerCube:
             return torch.stack(first).detach().double() * len(y), hessian * len(y), len(y)
 
         self.passes += 3 + 4 * n_layers * second
-        with full_precision():
+        with full_precision(), differentiating():
             for *parts, n in self._derived.over(self._batches(self.data, self._derived.size), work):
                 sums = parts if sums is None else [total + part for total, part in zip(sums, parts, strict=True)]
                 count += n
