@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lmclib.device import Fitting, full_precision, keep_freed_memory
 from lmclib.errors import LmcError
-from lmclib.functional import Functional, differentiating, jet
+from lmclib.functional import Functional, check_differentiable, differentiating, jet
 from lmclib.layers import find_layers
 from lmclib.prefix import Prefixes
 from lmclib.stack import SMALL, Stack
@@ -105,6 +105,7 @@ class LayerCube:
         at_most = max(1, DERIVATIVE_NUMBERS[self.device.type != "cpu"] // max(1, x[0].numel()))
         self._derived = Fitting("derivatives of the cube", at_most)
         self.model = copy.deepcopy(model).to(self.device, self.dtype)
+        self.model.load_state_dict(self.t1)  # for its integer buffers
         self._layers = find_layers(self.model, x)
         small = x.dim() == 4 and x[0, 0].numel() <= SMALL
         self._stack = Stack(self.model, WIDTH if small else 1, x).eval()
@@ -287,6 +288,8 @@ class LayerCube:
             if not loss.requires_grad:
                 raise LmcError(f"loss={getattr(self.loss, '__name__', self.loss)!r}: has no derivative in the outputs")
             first = torch.autograd.grad(loss, leaves, create_graph=second, materialize_grads=True)
+            if second:
+                check_differentiable(first)
             hessian = torch.zeros(n_layers, n_layers, dtype=torch.float64, device=self.device)
             for i in range(n_layers if second else 0):
                 hessian[i, i:] = _second(first[i], leaves[i:])
@@ -372,7 +375,7 @@ class LayerCube:
             return False
         if self._prefixes is None:
             try:
-                self._prefixes = Prefixes(self.model, self._layers, next(self._batches(self.data))[0][:2])
+                self._prefixes = Prefixes(self.model, self._layers, next(self._batches(self.data))[0], self._mixed)
             except ValueError:
                 self._prefixes = False
         return bool(self._prefixes)
@@ -425,6 +428,10 @@ class LayerCube:
             data = zip(*(part.split(size) for part in data), strict=True)
         for batch in data:
             x, y = (part.to(self.device, non_blocking=True) for part in batch)
+            if len(x) != len(y):
+                raise LmcError(
+                    f"data: {len(x)} inputs and {len(y)} targets in a batch; both go along the first dimension"
+                )
             yield (x.to(self.dtype) if x.is_floating_point() else x), (y.to(self.dtype) if y.is_floating_point() else y)
 
 

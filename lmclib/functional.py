@@ -3,7 +3,7 @@
 import copy
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
@@ -79,7 +79,7 @@ def differentiating() -> Iterator[None]:
         >>> with differentiating():
         ...     torch.geqrf(x)[0].sum().backward()
         Traceback (most recent call last):
-        lmclib.errors.LmcError: model, loss: PyTorch lacks a derivative (the derivative for 'geqrf' is not implemented.); ...
+        lmclib.errors.LmcError: model, loss: PyTorch lacks a derivative (the derivative for 'geqrf' is not implemented); values can be computed all the same
     """
     try:
         yield
@@ -89,9 +89,30 @@ def differentiating() -> Iterator[None]:
         said = str(error).strip().partition("\n")[0]
         if not WITHOUT_DERIVATIVE.search(said):
             raise
-        raise LmcError(
-            f"model, loss: PyTorch lacks a derivative ({said}); values can be computed all the same"
-        ) from None
+        raise LmcError(_lacking(said)) from None
+
+
+def check_differentiable(slopes: Sequence[Tensor]) -> None:
+    """Refuse first derivatives through a function that has one derivative only.
+
+    PyTorch cuts the graph there, so that a second backward pass never comes to the error that is left in it, and gives zero.
+
+    Raises:
+        LmcError: such a function is on the way.
+    """
+    todo = [slope.grad_fn for slope in slopes if slope.grad_fn is not None]
+    seen = set(todo)
+    while todo:
+        node = todo.pop()
+        if node.name() == "torch::autograd::Error":
+            raise LmcError(_lacking("a function has one derivative only, as one marked with @once_differentiable has"))
+        below = {other for other, _ in node.next_functions if other is not None} - seen
+        seen |= below
+        todo += below
+
+
+def _lacking(said: str) -> str:
+    return f"model, loss: PyTorch lacks a derivative ({said.removesuffix('.')}); values can be computed all the same"
 
 
 def jet(f: Callable[[Tensor], Tensor], t: Tensor, order: int) -> tuple[Tensor, ...]:

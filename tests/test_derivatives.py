@@ -166,11 +166,11 @@ class Rows(nn.Module):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_method_predicts_networks_of_fused_operations(name):
-    """Between models so close that all methods but the published one foretell the barrier nearly."""
+    """Between models so close that all methods but the published one foretell the barrier, each as its order lets it."""
     torch.manual_seed(0)
     model = NETWORKS[name]()
     t1, t2 = random_states(model)
-    t2 = {key: t1[key] + 0.3 * (value - t1[key]) for key, value in t2.items()}
+    t2 = {key: t1[key] + 0.03 * (value - t1[key]) for key, value in t2.items()}
     cube = lmc.LayerCube(model, t1, t2, batch(6, 8))
     for of in ("network", "layers"):
         table = lmc.prediction_table(cube, of=of)
@@ -178,7 +178,9 @@ def test_every_method_predicts_networks_of_fused_operations(name):
         largest = table.actual.abs().max()
         for method, part in table.groupby("method"):
             off = float((part.predicted - part.actual).abs().max() / largest)
-            assert off < {"published": 10, "gradient": 0.1, "taylor3": 0.1}.get(method, 1e-2), (method, off)
+            assert off < {"published": 5, "gradient": 5e-3, "taylor3": 3e-3, "logit-cubic": 3e-3}.get(method, 1e-4), (
+                method
+            )
 
 
 class Squashed(torch.autograd.Function):
@@ -242,7 +244,7 @@ def test_a_loss_that_pytorch_cannot_differentiate_is_said_too():
     x, y = batch(6, 8)
     cube = lmc.LayerCube(model, *random_states(model), (x, y), loss=F.multi_margin_loss)
     for derive in (lambda: cube.hessian(0), lambda: lmc.predict_curve(cube, 3, "taylor3")):
-        with pytest.raises(LmcError, match="PyTorch lacks a derivative.*multi_margin_loss"):
+        with pytest.raises(LmcError, match=r"PyTorch lacks a derivative.*multi_margin_loss"):
             derive()
 
 
