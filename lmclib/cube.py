@@ -406,17 +406,30 @@ class LayerCube:
         return self._stack(x[:, None].expand(-1, self._stack.width, *x.shape[1:]))
 
     def _recompute(self) -> None:
-        """Normalisation statistics from one pass over `norm_data`: the mean over batches of each batch's moments."""
-        norms = [module for module in self._stack.modules() if hasattr(module, "running_mean")]
-        momenta = [module.momentum for module in norms]
+        """Normalisation statistics from one pass over `norm_data`: the mean of each batch's moments, weighted by its examples."""
+        norms = [module for module in self._stack.modules() if getattr(module, "running_mean", None) is not None]
+        momenta, seen = [module.momentum for module in norms], 0
         for module in norms:
             module.running_mean.zero_()
             module.running_var.fill_(1)
             module.num_batches_tracked.zero_()
-            module.momentum = None  # a cumulative average
             module.train()
-        for _ in self._passes.over(self._batches(self.norm_data), lambda x, y: self._outputs(x)):
-            pass
+
+        def work(x: Tensor, y: Tensor) -> int:
+            buffers = [buffer for module in norms for buffer in module.buffers()]
+            before = [buffer.clone() for buffer in buffers]
+            for module in norms:
+                module.momentum = len(y) / (seen + len(y))  # a cumulative average
+            try:
+                self._outputs(x)
+            except torch.OutOfMemoryError:  # some norms have counted these examples, and will again in halves
+                for buffer, old in zip(buffers, before, strict=True):
+                    buffer.copy_(old)
+                raise
+            return len(y)
+
+        for n in self._passes.over(self._batches(self.norm_data), work):
+            seen += n
         for module, momentum in zip(norms, momenta, strict=True):
             module.momentum = momentum
         self._stack.eval()
