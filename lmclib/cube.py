@@ -15,6 +15,7 @@ from lmclib.errors import LmcError
 from lmclib.functional import Functional, check_differentiable, differentiating, jet
 from lmclib.layers import find_layers
 from lmclib.prefix import Prefixes
+from lmclib.selfcheck import Mode, check_derivatives
 from lmclib.stack import SMALL, Stack
 
 Batches = tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]]
@@ -49,7 +50,8 @@ class LayerCube:
 
     Values and derivatives are computed in the state dicts' floating-point type, so float64 state dicts give float64
     throughout, and float32 ones float32 without TF32; sums over examples are float64 always, and results are on the CPU.
-    Where a batch does not fit into memory, half of it is tried, with a warning.
+    Where a batch does not fit into memory, half of it is tried, with a warning. When derivatives of second order are first taken of an
+    architecture, they are compared with differences, with a warning where they are wrong.
 
     Args:
         model: the architecture, any `nn.Module`; its own weights are not used.
@@ -256,6 +258,8 @@ class LayerCube:
         def work(x: Tensor, y: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
             return jet(lambda t: function(moved(t), x), zero, order), y
 
+        if order > 1:
+            self._check_derivatives("forward")
         self.passes += 2**order
         with full_precision():
             yield from self._derived.over(self._batches(self.data, self._derived.size), work)
@@ -300,6 +304,8 @@ class LayerCube:
             for *parts, n in self._derived.over(self._batches(self.data, self._derived.size), work):
                 sums = parts if sums is None else [total + part for total, part in zip(sums, parts, strict=True)]
                 count += n
+        if second:
+            self._check_derivatives("backward")
         gradient, hessian = ((total / count).cpu() for total in sums)
         return gradient, hessian + hessian.triu(1).T
 
@@ -311,6 +317,9 @@ class LayerCube:
         if self._function is None:
             self._function = Functional(self.model)
         return self._function
+
+    def _check_derivatives(self, mode: Mode) -> None:
+        check_derivatives(mode, self.model, self._layers, self.t1, self.t2, self.loss, self._batches(self.data))
 
     def _moved(self, alphas: Tensor | list[Tensor]) -> dict[str, Tensor]:
         """The tensors at a point, differentiable in its coefficients."""

@@ -16,9 +16,10 @@ import lmclib
 from lmclib import book
 
 FLOORS = (
-    ("errors",),
+    ("errors", "recurrence"),
+    ("arithmetic",),
     ("cost", "data", "device", "functional", "layers", "models", "provenance", "stack"),
-    ("capture", "prefix", "store"),
+    ("capture", "prefix", "selfcheck", "store"),
     ("training",),
     ("families",),
     ("nursery",),
