@@ -1,6 +1,5 @@
 """The layer cube between two models: everything in this book is a restriction or a derivative of it."""
 
-import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
@@ -12,7 +11,7 @@ from torch.nn import functional as F
 
 from lmclib.device import Fitting, full_precision, keep_freed_memory
 from lmclib.errors import LmcError
-from lmclib.functional import Functional, check_differentiable, differentiating, jet
+from lmclib.functional import Functional, check_differentiable, copied, differentiating, jet
 from lmclib.layers import find_layers
 from lmclib.prefix import Prefixes
 from lmclib.selfcheck import Mode, check_derivatives
@@ -106,7 +105,7 @@ class LayerCube:
         self._passes = Fitting("points of the cube")
         at_most = max(1, DERIVATIVE_NUMBERS[self.device.type != "cpu"] // max(1, x[0].numel()))
         self._derived = Fitting("derivatives of the cube", at_most)
-        self.model = copy.deepcopy(model).to(self.device, self.dtype)
+        self.model = copied(model).to(self.device, self.dtype)
         self.model.load_state_dict(self.t1)  # for its integer buffers
         self._layers = find_layers(self.model, x)
         small = x.dim() == 4 and x[0, 0].numel() <= SMALL

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lmclib.arithmetic import PlainArithmetic
 from lmclib.errors import LmcError
 
-WITHOUT_DERIVATIVE = re.compile(r"derivative|differentia|autograd|backward|jvp|forward AD|forward grad")
+WITHOUT_DERIVATIVE = re.compile(r"derivative|differentia|autograd|backward|jvp|forward AD|forward grad|require grad")
 
 
 class Functional:
@@ -56,8 +56,8 @@ class _PaddedEncoder:
         src_key_padding_mask: Tensor | None = None,
         is_causal: bool | None = None,
     ) -> Tensor:
-        nested = self.encoder.use_nested_tensor and src.dim() == 3 and mask is None
-        if src_key_padding_mask is None or not nested:
+        nested = torch.backends.mha.get_fastpath_enabled() and self.encoder.use_nested_tensor
+        if not nested or src.dim() != 3 or mask is not None or src_key_padding_mask is None:
             return self.plain(src, mask, src_key_padding_mask, is_causal)
         padding, norm = src_key_padding_mask.bool(), self.encoder.norm
         if self.encoder.mask_check and bool((padding[:, :-1] & ~padding[:, 1:]).any()):  # not at the end
@@ -68,6 +68,12 @@ class _PaddedEncoder:
         finally:
             self.encoder.norm = norm
         return out if norm is None else norm(out)
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy, of networks too that keep a tensor from their last pass, as old weight and spectral norms keep the weight."""
+    kept = [value for module in model.modules() for value in vars(module).values() if torch.is_tensor(value)]
+    return copy.deepcopy(model, {id(value): value.detach() for value in kept if not value.is_leaf})
 
 
 @contextmanager

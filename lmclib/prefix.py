@@ -69,9 +69,11 @@ class Prefixes:
         points[1, 0] = points[2, len(layers) // 2] = points[3] = 0.81
         try:
             self._find_rowwise(parts, points[[0, 3]], weights)
-            self._check(plain, parts, points, weights)
+            self._check(plain, layers, parts, points, weights)
             self.largest = self._largest_value(parts[0])
-        except (RuntimeError, IndexError, TypeError) as error:  # whatever a network says of a batch that it cannot take
+        except ValueError:
+            raise
+        except Exception as error:  # whatever a network says of a batch that it cannot take
             raise ValueError(f"fails on batches of {PROBES} examples: {error}") from None
 
     def outputs(self, x: Tensor, points: Tensor, weights: Weights) -> Iterator[tuple[list[int], Tensor]]:
@@ -236,7 +238,7 @@ class Prefixes:
         try:
             both = [torch.cat(pair) if rows else pair[0] for *pair, rows in zip(*inputs, batched, strict=True)]
             return _same(self._run(i, both, tensors), torch.cat([first, self._run(i, other, tensors)]))
-        except (RuntimeError, IndexError, TypeError, ValueError):  # sizes that do not go together
+        except Exception:  # whatever a step says of sizes that do not go together
             return False
 
     def _run_tidily(self, i: int, arguments: list, tensors: dict[str, Tensor]) -> object:
@@ -250,10 +252,12 @@ class Prefixes:
         return out
 
     @torch.no_grad()
-    def _check(self, plain: nn.Module, parts: Sequence[Tensor], points: Tensor, weights: Weights) -> None:
+    def _check(
+        self, plain: nn.Module, layers: Sequence[Layer], parts: Sequence[Tensor], points: Tensor, weights: Weights
+    ) -> None:
         """Compare with the network itself, for two batches, at points that part at its start, within it, and everywhere."""
         states = [
-            {key: value for i, a in enumerate(point.tolist()) for key, value in weights(i, a).items()}
+            {key: weights(i, a)[key] for i, a in enumerate(point.tolist()) for key in layers[i].tensors}
             for point in points
         ]
         alone = [[functional_call(plain, state, (x,)) for state in states] for x in parts]

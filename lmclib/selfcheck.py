@@ -74,7 +74,7 @@ def check_derivatives(
         return
     if fault:
         name = type(model).__name__
-        warnings.warn(f"{name}: {fault}; do not trust what is predicted from its curvature", stacklevel=4)
+        warnings.warn(f"{name}: {fault}; do not trust what is predicted from its curvature", stacklevel=5)
 
 
 class _Cut:

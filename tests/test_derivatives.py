@@ -136,6 +136,8 @@ def test_what_has_no_derivative_says_so():
     def zero_one(outputs, y):
         return (outputs.argmax(1) != y).float().mean()
 
+    with pytest.raises(LmcError, match=r"lacks a derivative .element 0 of tensors does not require grad"):
+        lmc.LayerCube(model, *states, data, loss=zero_one).parameter_gradient(0)
     with pytest.raises(LmcError, match="loss='zero_one': has no derivative"):
         lmc.LayerCube(model, *states, data, loss=zero_one).gradient(0)
     with pytest.raises(LmcError, match="derivatives exist for 'interpolate' only"):
@@ -265,6 +267,18 @@ def test_the_huber_loss_has_all_derivatives():
     assert lmc.predict_curve(with_kinks, 3, "taylor3").loss_barrier.abs().max() > 0
 
 
+# deprecated, and still in many networks
+@pytest.mark.filterwarnings("ignore:.torch.nn.utils.weight_norm. is deprecated:FutureWarning")
+def test_a_network_may_come_from_its_last_step_of_training():
+    """A weight norm by a hook keeps the weight of the last pass, with its gradient's graph."""
+    nets = [nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 5)), nn.Tanh(), nn.Linear(5, 3)) for _ in range(2)]
+    x, y = torch.randn(6, 4, dtype=torch.float64), torch.randint(3, (6,))
+    F.cross_entropy(nets[0](x.float()), y).backward()
+    with torch.no_grad():
+        nets[1](x.float())
+    assert torch.equal(*(lmc.LayerCube(net, *random_states(nets[0]), (x, y)).hessian(0.5) for net in nets))
+
+
 class Tied(nn.Module):
     """Two linear maps that share a weight, and one that is frozen."""
 
@@ -283,6 +297,7 @@ def test_a_tied_weight_counts_once_and_a_frozen_one_moves():
     x, y = torch.randn(8, 4, dtype=torch.float64), torch.randint(3, (8,))
     cube = lmc.LayerCube(model, model.state_dict(), other.state_dict(), (x, y))
     assert cube.layers == ("one", "two", "frozen")
+    assert cube._shares(torch.eye(3, dtype=torch.float64) / 2)
     state = cube.state(torch.tensor([1.0, 0.0, 0.0]))
     assert torch.equal(state["one.weight"], other.one.weight)
     assert torch.equal(state["two.weight"], other.one.weight)  # it is the same tensor
@@ -293,6 +308,36 @@ def test_a_tied_weight_counts_once_and_a_frozen_one_moves():
         step[i] = h
         slope = (cube(0.5 + step).loss - cube(0.5 - step).loss) / (2 * h)
         torch.testing.assert_close(cube.gradient(0.5)[i], slope, rtol=1e-6, atol=1e-9)
+
+
+class TwoNames(nn.Module):
+    """A norm that is used twice, before and after the layers that own anything else."""
+
+    def __init__(self, affine: bool):
+        super().__init__()
+        self.norm, self.fc = nn.BatchNorm1d(4, affine=affine), nn.Linear(4, 4)
+        self.last = self.norm
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.fc(self.norm(x))))
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_statistics_under_two_names_move_once_under_both(affine):
+    model = TwoNames(affine).double()
+    states = []
+    for state in random_states(model):
+        model.load_state_dict(state)
+        states.append({key: value.clone() for key, value in model.state_dict().items()})
+    x, y = torch.randn(8, 4, dtype=torch.float64), torch.randint(4, (8,))
+    cube = lmc.LayerCube(model, *states, (x, y))
+    assert cube.layers == (("norm", "fc") if affine else ("fc",))
+    state = cube.state(0.3)
+    assert torch.equal(state["last.running_mean"], state["norm.running_mean"])
+    assert torch.equal(state["norm.running_mean"], torch.lerp(*(s["norm.running_mean"] for s in states), 0.3))
+    h = 1e-5
+    slope = (cube(0.5 + h).loss - cube(0.5 - h).loss) / (2 * h)
+    torch.testing.assert_close(cube.gradient(0.5).sum(), slope, rtol=1e-7, atol=1e-9)
 
 
 def test_integer_buffers_are_model_1s():

@@ -53,6 +53,24 @@ def between_signs(module: nn.Module) -> nn.Module:
     return module
 
 
+class Activated(nn.BatchNorm2d):
+    """A norm that does something else, too."""
+
+    def forward(self, x):
+        return torch.tanh(super().forward(x))
+
+
+class Twice(nn.Module):
+    """A norm with two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = self.two = nn.BatchNorm1d(3)
+
+    def forward(self, x):
+        return self.two(torch.tanh(self.one(x)))
+
+
 def packed(m: nn.Module, x: Tensor) -> Tensor:
     """Sequences of different lengths, in no order."""
     rows = utils.rnn.pack_padded_sequence(
@@ -88,6 +106,8 @@ CASES = {
     "Linear": Case(lambda: nn.Linear(3, 4), (3,)),
     "Bilinear": Case(lambda: nn.Bilinear(3, 3, 4), (3,), lambda m, x: m(x, x**2)),
     "SyncBatchNorm": Case(lambda: nn.SyncBatchNorm(2), (2, 2)),
+    "BatchNorm2d with an activation": Case(lambda: Activated(2), (2, 2, 2)),
+    "BatchNorm1d under two names": Case(Twice, (3,)),
     "GroupNorm": Case(lambda: nn.GroupNorm(2, 4), (4, 2)),
     "LayerNorm": Case(lambda: nn.LayerNorm((2, 4)), (3, 2, 4)),
     "LayerNorm without bias": Case(lambda: nn.LayerNorm(4, bias=False), (4,)),
@@ -210,7 +230,8 @@ def states(model: nn.Module) -> list[dict[str, Tensor]]:
             noise = torch.randn(value.shape, generator=g, dtype=torch.float64)
             step = noise.abs() if key.endswith("running_var") else noise
             state[key] = value.double() + 0.1 * step if value.is_floating_point() else value.clone()
-        both.append(state)
+        model.load_state_dict(state)  # where a tensor has two names, there is one
+        both.append({key: value.clone() for key, value in model.state_dict().items()})
     return both
 
 

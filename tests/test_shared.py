@@ -5,6 +5,7 @@ import torch
 from networks import plain_loop, random_states
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models import VisionTransformer
 
 import lmclib as lmc
 from lmclib.errors import LmcError
@@ -120,6 +121,27 @@ class SequenceFirst(nn.Module):
         return self.three(torch.tanh(self.two(torch.tanh(self.one(x)).cumsum(0))))[-1]
 
 
+class Bounded(nn.Module):
+    """Writes over its embedding, whose rows it shortens."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.two, self.three = nn.Embedding(9, SAME, max_norm=1), nn.Linear(SAME, SAME), nn.Linear(SAME, 3)
+
+    def forward(self, x):
+        return self.three(torch.tanh(self.two(self.rows(x.argmax(-1)))))[:, 0]
+
+
+class Patches(VisionTransformer):
+    """Sees an input as an image."""
+
+    def __init__(self):
+        super().__init__(SAME, 3, 2, 2, 8, 8, num_classes=3)
+
+    def forward(self, x):
+        return super().forward(x[:, None].expand(-1, 3, -1, -1))
+
+
 class OwnStatistics(nn.Module):
     def __init__(self):
         super().__init__()
@@ -157,19 +179,29 @@ class Overwriting(nn.Module):
 
 @pytest.mark.parametrize(
     ("network", "shares"),
-    [(Attentive, True), (SequenceFirst, False), (OwnStatistics, False), (Gated, False), (Overwriting, False)],
+    [
+        (Attentive, True),
+        (Patches, True),
+        (Bounded, False),
+        (SequenceFirst, False),
+        (OwnStatistics, False),
+        (Gated, False),
+        (Overwriting, False),
+    ],
 )
 def test_modules_that_mind_their_batch_equal_the_plain_loop(network, shares):
     t1, t2 = random_states(network())
     x, y = batch(SAME, SAME, SAME)
     cube = lmc.LayerCube(network(), t1, t2, (x, y))
     points = sweep_and_staircase(len(cube.layers))
+    before = {key: value.clone() for key, value in t1.items()}
     alone = network().double().eval()
     for point, loss in zip(points, cube(points).loss, strict=True):
         alone.load_state_dict(cube.state(point))
         with torch.no_grad():
             torch.testing.assert_close(F.cross_entropy(alone(x), y), loss, rtol=1e-12, atol=0)
     assert cube._shares(points) == shares
+    assert all(torch.equal(t1[key], value) for key, value in before.items())
 
 
 @pytest.mark.parametrize("examples", [1, 2, 3, 4])
