@@ -8,6 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from lmclib.errors import LmcError
+
 Result = TypeVar("Result")
 Batches = tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]]
 DEFAULT = 250, 2000  # examples at a time where nothing else decides, on a CPU and on a GPU
@@ -31,7 +33,12 @@ class Batching:
             size = self.size or size or DEFAULT[self.device.type != "cpu"]
             data = zip(*(part.split(size) for part in data), strict=True)
         for batch in data:
-            yield tuple(self._here(part) for part in batch)
+            x, y = map(self._here, batch)
+            if len(x) != len(y):
+                raise LmcError(
+                    f"data: {len(x)} inputs and {len(y)} targets in a batch; both go along the first dimension"
+                )
+            yield x, y
 
     def _here(self, part: Tensor) -> Tensor:
         part = part.to(self.device, non_blocking=True)

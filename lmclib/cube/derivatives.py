@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from lmclib.cube.batching import Batches, Batching, HalvedBatches, Result
 from lmclib.cube.interpolation import Interpolation
+from lmclib.cube.selfcheck import Mode, check_derivatives
 from lmclib.device import full_precision
 from lmclib.errors import LmcError
-from lmclib.networks.differentiable import Functional, jet
+from lmclib.networks.differentiable import Functional, check_differentiable, differentiating, jet
 
 NUMBERS = 2**17, 2**22  # inputs at a time, on a CPU and on a GPU: the graphs of derivatives hold far more than a pass
 
@@ -36,12 +37,18 @@ class Derivatives:
         data: Batches,
         batching: Batching,
     ):
-        self.function, self.ends, self.loss, self.data, self.batching = Functional(model), ends, loss, data, batching
+        self.model, self.function = model, Functional(model)
+        self.ends, self.loss, self.data, self.batching = ends, loss, data, batching
         self.device, self.dtype = batching.device, batching.dtype
         x = next(batching.of(data))[0]
         at_most = max(1, NUMBERS[self.device.type != "cpu"] // max(1, x[0].numel()))
         self.batches = HalvedBatches("derivatives of the cube", at_most)
         self.passes = 0
+
+    def _check(self, mode: Mode) -> None:
+        check_derivatives(
+            mode, self.model, self.ends.layers, self.ends.t1, self.ends.t2, self.loss, self.batching.of(self.data)
+        )
 
     def _state(self, a: float | Tensor) -> dict[str, Tensor]:
         return self.ends.moved(self.ends.points(a)[0].to(self.device, self.dtype))
@@ -67,7 +74,7 @@ class Derivatives:
             parts = torch.autograd.grad(self.loss(self.function(state, x), y), leaves, materialize_grads=True)
             return torch.cat([part.double().flatten() for part in parts]) * len(y), len(y)
 
-        with full_precision():
+        with full_precision(), differentiating():
             for part, n in self._over_batches(work):
                 total, count = total + part, count + n
         return (total / count).cpu()
@@ -104,6 +111,8 @@ class Derivatives:
         def work(x: Tensor, y: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
             return jet(lambda t: self.function(moved(t), x), zero, order), y
 
+        if order > 1:
+            self._check("forward")
         self.passes += 2**order
         with full_precision():
             yield from self._over_batches(work)
@@ -120,13 +129,15 @@ class Derivatives:
             t = torch.zeros((), dtype=self.dtype, device=self.device, requires_grad=True)
             loss = self._loss(point.to(self.device, self.dtype) + t * steps, x, y)
             (first,) = torch.autograd.grad(loss, [t], create_graph=True, materialize_grads=True)
+            check_differentiable([first])
             second = _second(first, [t])
             return torch.stack([loss.detach().double(), first.detach().double(), second[0]]) * len(y), len(y)
 
         self.passes += 3 + 4
-        with full_precision():
+        with full_precision(), differentiating():
             for part, n in self._over_batches(work):
                 total, count = total + part, count + n
+        self._check("backward")
         return (total / count).cpu()
 
     def up_to(self, order: int, a: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -143,16 +154,20 @@ class Derivatives:
             leaves = [alpha.to(self.device, self.dtype).requires_grad_() for alpha in points[0]]
             loss = self._loss(leaves, x, y)
             first = torch.autograd.grad(loss, leaves, create_graph=order > 1, materialize_grads=True)
+            if order > 1:
+                check_differentiable(first)
             hessian = torch.zeros(n_layers, n_layers, dtype=torch.float64, device=self.device)
             for i in range(n_layers if order > 1 else 0):
                 hessian[i, i:] = _second(first[i], leaves[i:])
             return torch.stack(first).detach().double() * len(y), hessian * len(y), len(y)
 
         self.passes += 3 + 4 * n_layers * (order - 1)
-        with full_precision():
+        with full_precision(), differentiating():
             for *parts, n in self._over_batches(work):
                 sums = parts if sums is None else [total + part for total, part in zip(sums, parts, strict=True)]
                 count += n
+        if order > 1:
+            self._check("backward")
         gradient, hessian = ((total / count).cpu() for total in sums)
         return gradient, hessian + hessian.triu(1).T
 

@@ -1,6 +1,5 @@
 """The layer cube between two models: everything in this book is a restriction or a derivative of it."""
 
-import copy
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from lmclib.cube.shared import SharedEvaluation
 from lmclib.cube.statistics import own_statistics, tracked_norms
 from lmclib.device import full_precision
 from lmclib.errors import LmcError
+from lmclib.networks.differentiable import copied
 from lmclib.networks.layers import find_layers
 from lmclib.networks.stacked import SMALL, Stack
 
@@ -49,7 +49,8 @@ class LayerCube:
 
     Values and derivatives are computed in the state dicts' floating-point type, so float64 state dicts give float64
     throughout, and float32 ones float32 without TF32; sums over examples are float64 always, and results are on the CPU.
-    Where a batch does not fit into memory, half of it is tried, with a warning.
+    Where a batch does not fit into memory, half of it is tried, with a warning. When derivatives of second order are first taken of an
+    architecture, they are compared with differences, with a warning where they are wrong.
 
     Args:
         model: the architecture, any `nn.Module`; its own weights are not used.
@@ -101,11 +102,12 @@ class LayerCube:
         self.dtype = next(value.dtype for value in t1.values() if value.is_floating_point())
         self.batching = Batching(self.device, self.dtype, batch_size)
         x = next(self.batching.of(self.data))[0][:2]
-        self.model = copy.deepcopy(model).to(self.device, self.dtype)
+        self.model = copied(model).to(self.device, self.dtype)
+        self.model.load_state_dict(t1)  # for its integer buffers
         self.ends = Interpolation(t1, t2, find_layers(self.model, x))
         small = x.dim() == 4 and x[0, 0].numel() <= SMALL
         self._stack = Stack(self.model, WIDTH if small else 1, x).eval()
-        if self._stack.width == 1:
+        if self._stack.width == 1 and all(value.dim() < 5 for value in t1.values()):
             self._stack.to(memory_format=torch.channels_last)
         self._batches = HalvedBatches("points of the cube")
         self._passes = 0
@@ -301,7 +303,7 @@ class LayerCube:
     def _shared(self) -> SharedEvaluation | None:
         """What evaluates points that have much in common together; None where the network cannot be taken apart."""
         try:
-            return SharedEvaluation(self.model, self.ends.layers, next(self.batching.of(self.data))[0][:2])
+            return SharedEvaluation(self.model, self.ends.layers, next(self.batching.of(self.data))[0], self.ends.mixed)
         except ValueError:
             return None
 

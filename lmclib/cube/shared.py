@@ -20,6 +20,7 @@ IN_PLACE = {
     operator.imul: operator.mul,
     operator.itruediv: operator.truediv,
 }
+PROBES = 3, 4  # examples in two trial batches: no size but a batch's own is both
 Weights = Callable[[int, float], dict[str, Tensor]]  # a layer's index and coefficient to its tensors by state-dict key
 
 
@@ -27,24 +28,26 @@ class SharedEvaluation:
     r"""The outputs of a network at many points of its layer cube, step by step over the forward pass.
 
     Points whose coefficients agree on all layers so far have one value between them. Values that go through a step with the same
-    weights go through it together, as one larger batch: after the layer in which it differs, each point of a sweep into model 1
-    uses model 1's weights again. So a sweep over single layers costs half of what its points cost one by one, in a few large
+    weights go through it together, as one larger batch, if the step acts on each row alone: after the layer in which it differs,
+    each point of a sweep into model 1 uses model 1's weights again. So a sweep over single layers costs half of what its points cost one by one, in a few large
     batches instead of many small ones, and so does a staircase. A convolution and the batch norm that alone uses its output are one
     step, the second folded into the first. Values are released after their last use.
 
     Args:
         model: the architecture.
         layers: its layers, from `find_layers`.
-        x: a batch of at least two inputs for a check that the traced network is the network.
+        x: inputs for trials: whether the traced network is the network, and what each step does with the rows of a batch.
+        weights: each layer's tensors at a coefficient.
 
     Attributes:
         largest: the numbers that the largest value of one input holds.
 
     Raises:
-        ValueError: the network cannot be traced, or not be taken apart safely; evaluate its points one by one.
+        ValueError: the network cannot be traced, or not be taken apart safely, or what it makes of an example depends on the others
+            in its batch; evaluate its points one by one.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[Layer], x: Tensor):
+    def __init__(self, model: nn.Module, layers: Sequence[Layer], x: Tensor, weights: Weights):
         plain = copy.deepcopy(model).eval()
         for module in plain.modules():
             if getattr(module, "inplace", False):
@@ -60,8 +63,18 @@ class SharedEvaluation:
         self._find_owners(model, layers)
         last = {used: i for i, node in enumerate(self.nodes) for used in self._inputs(node)}
         self.dead = [[node for node, at in last.items() if at == i] for i in range(len(self.nodes))]
-        self._check(plain, layers, x)
-        self.largest = self._largest_value(x)
+        parts = x[torch.arange(sum(PROBES), device=x.device) % len(x)].split(PROBES)
+        # not at a corner, where a layer may be zero still; the last point has no layer in common with the first
+        points = torch.full((4, len(layers)), 0.37, dtype=torch.float64)
+        points[1, 0] = points[2, len(layers) // 2] = points[3] = 0.81
+        try:
+            self._find_rowwise(parts, points[[0, 3]], weights)
+            self._check(plain, layers, parts, points, weights)
+            self.largest = self._largest_value(parts[0])
+        except ValueError:
+            raise
+        except Exception as error:  # whatever a network says of a batch that it cannot take
+            raise ValueError(f"fails on batches of {PROBES} examples: {error}") from None
 
     def outputs(self, x: Tensor, points: Tensor, weights: Weights) -> Iterator[tuple[list[int], Tensor]]:
         """The outputs on a batch at points (n, L), as pairs of the points' numbers and their outputs (B, ...)."""
@@ -95,9 +108,7 @@ class SharedEvaluation:
             alike.setdefault((own, fixed), []).append((own, places))
         parts, flags, where = [], [], {}
         for (own, _), together in alike.items():
-            tensors = {
-                k: v for layer, a in zip(self.layers_of[i], own, strict=True) for k, v in weights(layer, a).items()
-            }
+            tensors = self._tensors(i, own, weights)
             for chosen, out, is_batch in self._run_together(i, inputs, together, tensors, len(x)):
                 where |= {task: (len(parts), slot) for slot, task in enumerate(chosen)}
                 parts.append(out)
@@ -107,14 +118,18 @@ class SharedEvaluation:
     def _run_together(
         self, i: int, inputs: list["_Value"], tasks: list[tuple], tensors: dict, size: int
     ) -> list[tuple]:
-        """Tasks of the same weights as one batch; each alone where what comes out is no batch of theirs."""
-        arguments = [value.joined([places[n] for _, places in tasks], size) for n, value in enumerate(inputs)]
-        batched = any(value.is_batch[places[n][0]] for n, value in enumerate(inputs) for _, places in tasks)
-        out = self._run(i, arguments, tensors)
-        is_batch = batched and torch.is_tensor(out) and out.dim() > 0 and len(out) == len(tasks) * size
-        if len(tasks) == 1 or is_batch:
-            return [(tasks, out, is_batch)]
+        """Tasks of the same weights as one batch, where the step acts on each row alone; else each by itself."""
+        if len(tasks) == 1 or self.rowwise[i]:
+            arguments = [value.joined([places[n] for _, places in tasks], size) for n, value in enumerate(inputs)]
+            out = self._run(i, arguments, tensors)
+            is_batch = self.has_rows[i] and len(out) == len(tasks) * size
+            if len(tasks) == 1 or is_batch:
+                return [(tasks, out, is_batch)]
         return [part for task in tasks for part in self._run_together(i, inputs, [task], tensors, size)]
+
+    def _tensors(self, i: int, own: Sequence[float], weights: Weights) -> dict[str, Tensor]:
+        """The tensors of a step's layers at their coefficients."""
+        return {key: v for layer, a in zip(self.layers_of[i], own, strict=True) for key, v in weights(layer, a).items()}
 
     def _run(self, i: int, arguments: list, tensors: dict[str, Tensor]) -> object:
         node = self.nodes[i]
@@ -191,20 +206,69 @@ class SharedEvaluation:
         return max(value.shape.numel() for value in values if hasattr(value, "shape")) // len(x)
 
     @torch.no_grad()
-    def _check(self, plain: nn.Module, layers: Sequence[Layer], x: Tensor) -> None:
-        """Compare with the network itself at a corner of the cube, at another, and between."""
-        state = plain.state_dict()
+    def _find_rowwise(self, parts: Sequence[Tensor], points: Tensor, weights: Weights) -> None:
+        """Which values have a row for each example, and which steps do to the rows of several points what they do to those of one.
 
-        def weights(layer: int, alpha: float) -> dict[str, Tensor]:
-            return {key: state[key] * (1 + 0.1 * alpha) for key in layers[layer].tensors}
+        Sizes alone do not tell: a sequence may be as long as the batch. So two batches of different sizes, at two points, go through
+        each step one by one, and one below the other.
+        """
+        values: list[dict[fx.Node, object]] = [{}, {}]
+        self.has_rows, self.rowwise = [], []
+        rows_of: dict[fx.Node, bool] = {}
+        for i, node in enumerate(self.nodes):
+            if node.op == "output":
+                return
+            if node.op == "placeholder":
+                outs, rowwise = parts, False
+            else:
+                inputs = [[value[used] for used in self._inputs(node)] for value in values]
+                tensors = [self._tensors(i, point[self.layers_of[i]].tolist(), weights) for point in points]
+                outs = [self._run_tidily(i, *given) for given in zip(inputs, tensors, strict=True)]
+                batched = [rows_of[used] for used in self._inputs(node)]
+                rowwise = any(batched) and self._is_rowwise(i, inputs, batched, tensors[0], outs[0])
+            rows_of[node] = all(map(_has_rows, outs, parts))
+            self.has_rows.append(rows_of[node])
+            self.rowwise.append(rowwise and rows_of[node])
+            for value, out in zip(values, outs, strict=True):
+                value[node] = out
 
-        points = torch.zeros(3, len(layers), dtype=torch.float64)
-        points[1, len(layers) // 2], points[2] = 1, 1
-        for group, out in self.outputs(x, points, weights):
-            for k in group:
-                own = {k2: v for i, a in enumerate(points[k].tolist()) for k2, v in weights(i, a).items()}
-                if not torch.allclose(out, functional_call(plain, own, (x,)), rtol=1e-3, atol=1e-4):
+    def _is_rowwise(self, i: int, inputs: list[list], batched: list[bool], tensors: dict, first: object) -> bool:
+        """Whether a step puts out for two batches, one below the other, what it puts out for each; what is no batch is the first's."""
+        other = [theirs if rows else own for own, theirs, rows in zip(*inputs, batched, strict=True)]
+        try:
+            both = [torch.cat(pair) if rows else pair[0] for *pair, rows in zip(*inputs, batched, strict=True)]
+            return _same(self._run(i, both, tensors), torch.cat([first, self._run(i, other, tensors)]))
+        except Exception:  # whatever a step says of sizes that do not go together
+            return False
+
+    def _run_tidily(self, i: int, arguments: list, tensors: dict[str, Tensor]) -> object:
+        given = [
+            value for value in (*arguments, *tensors.values()) if torch.is_tensor(value) and not value.is_inference()
+        ]
+        before = [value._version for value in given]
+        out = self._run(i, arguments, tensors)
+        if before != [value._version for value in given]:
+            raise ValueError(f"writes over its values in {self.nodes[i].name}")
+        return out
+
+    @torch.no_grad()
+    def _check(
+        self, plain: nn.Module, layers: Sequence[Layer], parts: Sequence[Tensor], points: Tensor, weights: Weights
+    ) -> None:
+        """Compare with the network itself, for two batches, at points that part at its start, within it, and everywhere."""
+        states = [
+            {key: weights(i, a)[key] for i, a in enumerate(point.tolist()) for key in layers[i].tensors}
+            for point in points
+        ]
+        alone = [[functional_call(plain, state, (x,)) for state in states] for x in parts]
+        for x, expected in zip(parts, alone, strict=True):
+            for group, out in self.outputs(x, points, weights):
+                if not all(_same(out, expected[k]) for k in group):
                     raise ValueError("the traced network computes something else")
+        for order in (1, -1):  # what goes by threes shows in one order only
+            together = functional_call(plain, states[0], (torch.cat(parts[::order]),))
+            if not _same(together, torch.cat([expected[0] for expected in alone[::order]])):
+                raise ValueError("what it makes of an example depends on the others in its batch")
 
 
 @dataclass
@@ -237,3 +301,17 @@ def _out_of_place(node: fx.Node) -> fx.Node:
     if node.op == "call_method" and node.target.endswith("_") and not node.target.endswith("__"):
         raise ValueError(f"writes over its values with {node.target}")
     return node
+
+
+def _has_rows(value: object, x: Tensor) -> bool:
+    return torch.is_tensor(value) and value.dim() > 0 and len(value) == len(x)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Equal up to rounding, which is relative to the largest finite entry."""
+    if one.shape != other.shape or one.dtype != other.dtype or one.is_complex():
+        return False
+    exact = not one.is_floating_point()
+    close = 0.0 if exact else torch.finfo(one.dtype).eps ** 0.5
+    scale = 0.0 if exact else float(torch.nan_to_num(other, 0, 0, 0).abs().max())
+    return torch.allclose(one, other, rtol=close, atol=close * scale)

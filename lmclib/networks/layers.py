@@ -16,7 +16,7 @@ class Layer:
         name: the module's path; the root's own parameters are called `(root)`.
         parameters: the state-dict keys of its parameters.
         buffers: the state-dict keys of its floating-point buffers (a normalisation layer's running statistics).
-        aliases: further state-dict keys of the same parameters, where they are shared (tied).
+        aliases: further state-dict keys of the same tensors, where they are shared (tied).
     """
 
     name: str
@@ -56,28 +56,31 @@ def find_layers(model: nn.Module, x: Tensor) -> tuple[Layer, ...]:
         [('0', ('0.weight', '0.bias')), ('2', ('2.weight', '2.bias'))]
     """
     names: dict[int, list[str]] = {}
-    for key, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(key)
+    for named in (model.named_parameters, model.named_buffers):
+        for key, tensor in named(remove_duplicate=False):
+            names.setdefault(id(tensor), []).append(key)
     layers: list[Layer] = []
-    loose: tuple[str, ...] = ()  # statistics that no layer owns yet
+    loose = Layer("", (), ())  # statistics that no layer owns yet
     state, modules = set(model.state_dict()), dict(model.named_modules())
     for name in _forward_order(model, x):
         module, prefix = modules[name], f"{name}." if name else ""
-        own = [(prefix + key, names.pop(id(p), None)) for key, p in module.named_parameters(recurse=False)]
-        parameters = tuple(key for key, all_names in own if all_names)
-        aliases = tuple(other for key, all_names in own if all_names for other in all_names if other != key)
-        buffers = tuple(
-            prefix + key
+        own = {prefix + key: names.pop(id(p), ()) for key, p in module.named_parameters(recurse=False)}
+        kept = {
+            prefix + key: names.pop(id(buffer), ())
             for key, buffer in module.named_buffers(recurse=False)
             if buffer.is_floating_point() and prefix + key in state
+        }
+        parameters, buffers = (tuple(key for key, all_names in part.items() if all_names) for part in (own, kept))
+        aliases = tuple(
+            other for key, all_names in (own | kept).items() for other in all_names if other != key and other in state
         )
         if parameters:
-            layers.append(Layer(name or "(root)", parameters, loose + buffers, aliases))
-            loose = ()
-        elif buffers and layers:
-            layers[-1] = replace(layers[-1], buffers=layers[-1].buffers + buffers)
+            layers.append(Layer(name or "(root)", parameters, loose.buffers + buffers, loose.aliases + aliases))
+            loose = Layer("", (), ())
+        elif layers:
+            layers[-1] = _with_buffers(layers[-1], buffers, aliases)
         else:
-            loose += buffers
+            loose = _with_buffers(loose, buffers, aliases)
     if len({layer.name for layer in layers}) < len(layers):
         raise LmcError(
             "model: two layers are called '(root)', which is what the model's own parameters go by; rename one"
@@ -85,6 +88,10 @@ def find_layers(model: nn.Module, x: Tensor) -> tuple[Layer, ...]:
     if not layers:
         raise LmcError(f"model: {type(model).__name__} has no parameters, so there is nothing to interpolate")
     return tuple(layers)
+
+
+def _with_buffers(layer: Layer, buffers: tuple[str, ...], aliases: tuple[str, ...]) -> Layer:
+    return replace(layer, buffers=layer.buffers + buffers, aliases=layer.aliases + aliases)
 
 
 def _forward_order(model: nn.Module, x: Tensor) -> list[str]:

@@ -5,10 +5,12 @@ import torch
 from reference import random_states
 from torch import nn
 from torch.nn import functional as F
-from torchvision.models import resnet18
+from torch.nn.utils.parametrizations import weight_norm
+from torchvision.models import VisionTransformer, resnet18
 
 import lmclib as lmc
 from lmclib.errors import LmcError
+from lmclib.measures.expansion import METHODS
 from lmclib.networks.build import build_model
 
 
@@ -134,12 +136,147 @@ def test_what_has_no_derivative_says_so():
     def zero_one(outputs, y):
         return (outputs.argmax(1) != y).float().mean()
 
+    with pytest.raises(LmcError, match=r"lacks a derivative .element 0 of tensors does not require grad"):
+        lmc.LayerCube(model, *states, data, loss=zero_one).derivatives.parameter_gradient(0)
     with pytest.raises(LmcError, match="loss='zero_one': has no derivative"):
         lmc.LayerCube(model, *states, data, loss=zero_one).gradient(0)
     with pytest.raises(LmcError, match="derivatives exist for 'interpolate' only"):
         lmc.LayerCube(model, *states, data, norm_stats="recompute").hessian(0)
     with pytest.raises(LmcError, match="a: has 3 points; a derivative is taken at one"):
         lmc.LayerCube(model, *states, data).gradient(torch.zeros(3, 2))
+
+
+NETWORKS = {
+    "vision transformer": lambda: VisionTransformer(8, 4, 2, 2, 8, 16, num_classes=10),
+    "weight norm": lambda: nn.Sequential(
+        nn.Flatten(), weight_norm(nn.Linear(192, 6)), nn.Tanh(), weight_norm(nn.Linear(6, 10))
+    ),
+    "recurrent": lambda: Rows(),
+}
+
+
+class Rows(nn.Module):
+    """Reads an image row by row."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.norm, self.fc = nn.LSTM(24, 6, batch_first=True), nn.LayerNorm(6), nn.Linear(6, 10)
+
+    def forward(self, x):
+        return self.fc(self.norm(self.body(x.transpose(1, 2).flatten(2))[0]).mean(1))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_method_predicts_networks_of_fused_operations(name):
+    """Between models so close that all methods but the published one foretell the barrier, each as its order lets it."""
+    torch.manual_seed(0)
+    model = NETWORKS[name]()
+    t1, t2 = random_states(model)
+    t2 = {key: t1[key] + 0.03 * (value - t1[key]) for key, value in t2.items()}
+    cube = lmc.LayerCube(model, t1, t2, batch(6, 8))
+    for of in ("network", "layers"):
+        table = lmc.prediction_table(cube, of=of)
+        assert set(table.method) == set(METHODS)
+        largest = table.actual.abs().max()
+        for method, part in table.groupby("method"):
+            off = float((part.predicted - part.actual).abs().max() / largest)
+            assert off < {"published": 5, "gradient": 5e-3, "taylor3": 3e-3, "logit-cubic": 3e-3}.get(method, 1e-4), (
+                method
+            )
+
+
+class Squashed(torch.autograd.Function):
+    """A function of the user's with one derivative."""
+
+    @staticmethod
+    def forward(ctx, x):
+        out = torch.tanh(x)
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        return grad * (1 - ctx.saved_tensors[0] ** 2)
+
+
+class Custom(nn.Linear):
+    def forward(self, x):
+        return Squashed.apply(super().forward(x))
+
+
+class Distances(nn.Linear):
+    def forward(self, x):
+        return torch.cdist(x, self.weight)
+
+
+@pytest.mark.parametrize(
+    ("network", "lacks"),
+    [
+        (
+            lambda: nn.Sequential(Custom(4, 4), nn.Linear(4, 4)),
+            {"hessian": "once_differentiable", "jets": "autograd.Function"},
+        ),
+        (
+            lambda: nn.Sequential(nn.Linear(4, 4), nn.Unflatten(1, (4, 1, 1)), nn.CrossMapLRN2d(2), nn.Flatten()),
+            {"hessian": "out=", "jets": "setup_context"},
+        ),
+        (lambda: Distances(4, 4), {"jets": "_cdist_forward"}),
+    ],
+)
+def test_what_pytorch_cannot_differentiate_is_said_in_one_line(network, lacks):
+    torch.manual_seed(0)
+    model = network()
+    x, y = torch.randn(6, 4, dtype=torch.float64), torch.randint(4, (6,))
+    cube = lmc.LayerCube(model, *random_states(model), (x, y))
+    ones = torch.ones(len(cube.layers), dtype=torch.float64)
+    take = {"hessian": lambda: cube.hessian(0.5), "jets": lambda: list(cube.derivatives.jets(0.5 * ones, ones, 1))}
+    assert cube(0.5).loss.isfinite()
+    assert cube.gradient(0.5).isfinite().all()
+    for name, derivative in take.items():
+        if name in lacks:
+            with pytest.raises(LmcError, match=rf"model, loss: PyTorch lacks a derivative \(.*{lacks[name]}"):
+                derivative()
+        else:
+            derivative()
+
+
+def test_a_loss_that_pytorch_cannot_differentiate_is_said_too():
+    model = build_model("mlp-5", (3, 8, 8), 10)
+    x, y = batch(6, 8)
+    cube = lmc.LayerCube(model, *random_states(model), (x, y), loss=F.multi_margin_loss)
+    for derive in (lambda: cube.hessian(0), lambda: lmc.predict_curve(cube, 3, "taylor3")):
+        with pytest.raises(LmcError, match=r"PyTorch lacks a derivative.*multi_margin_loss"):
+            derive()
+
+
+def test_the_huber_loss_has_all_derivatives():
+    """Near its minimum it is half the squared error."""
+    model = build_model("mlp-5-tanh", (3, 8, 8), 10)
+    x, y = batch(6, 8)[0], torch.zeros(6, 10, dtype=torch.float64)
+    cubes = [
+        lmc.LayerCube(model, *random_states(model), (x, y), loss=loss)
+        for loss in (lambda out, y: F.huber_loss(out, y, delta=100.0), lambda out, y: F.mse_loss(out, y) / 2)
+    ]
+    for method in METHODS:
+        one, two = (lmc.predict_curve(cube, 3, method).loss_barrier.to_numpy() for cube in cubes)
+        assert one == pytest.approx(two, rel=1e-9, abs=1e-12)
+    with_kinks = lmc.LayerCube(
+        model, *random_states(model), (x, y), loss=lambda out, y: F.huber_loss(out, y, delta=0.1)
+    )
+    assert lmc.predict_curve(with_kinks, 3, "taylor3").loss_barrier.abs().max() > 0
+
+
+# deprecated, and still in many networks
+@pytest.mark.filterwarnings("ignore:.torch.nn.utils.weight_norm. is deprecated:FutureWarning")
+def test_a_network_may_come_from_its_last_step_of_training():
+    """A weight norm by a hook keeps the weight of the last pass, with its gradient's graph."""
+    nets = [nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 5)), nn.Tanh(), nn.Linear(5, 3)) for _ in range(2)]
+    x, y = torch.randn(6, 4, dtype=torch.float64), torch.randint(3, (6,))
+    F.cross_entropy(nets[0](x.float()), y).backward()
+    with torch.no_grad():
+        nets[1](x.float())
+    assert torch.equal(*(lmc.LayerCube(net, *random_states(nets[0]), (x, y)).hessian(0.5) for net in nets))
 
 
 class Tied(nn.Module):
@@ -160,6 +297,7 @@ def test_a_tied_weight_counts_once_and_a_frozen_one_moves():
     x, y = torch.randn(8, 4, dtype=torch.float64), torch.randint(3, (8,))
     cube = lmc.LayerCube(model, model.state_dict(), other.state_dict(), (x, y))
     assert cube.layers == ("one", "two", "frozen")
+    assert cube._shares(torch.eye(3, dtype=torch.float64) / 2)
     state = cube.state(torch.tensor([1.0, 0.0, 0.0]))
     assert torch.equal(state["one.weight"], other.one.weight)
     assert torch.equal(state["two.weight"], other.one.weight)  # it is the same tensor
@@ -170,6 +308,36 @@ def test_a_tied_weight_counts_once_and_a_frozen_one_moves():
         step[i] = h
         slope = (cube(0.5 + step).loss - cube(0.5 - step).loss) / (2 * h)
         torch.testing.assert_close(cube.gradient(0.5)[i], slope, rtol=1e-6, atol=1e-9)
+
+
+class TwoNames(nn.Module):
+    """A norm that is used twice, before and after the layers that own anything else."""
+
+    def __init__(self, affine: bool):
+        super().__init__()
+        self.norm, self.fc = nn.BatchNorm1d(4, affine=affine), nn.Linear(4, 4)
+        self.last = self.norm
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.fc(self.norm(x))))
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_statistics_under_two_names_move_once_under_both(affine):
+    model = TwoNames(affine).double()
+    states = []
+    for state in random_states(model):
+        model.load_state_dict(state)
+        states.append({key: value.clone() for key, value in model.state_dict().items()})
+    x, y = torch.randn(8, 4, dtype=torch.float64), torch.randint(4, (8,))
+    cube = lmc.LayerCube(model, *states, (x, y))
+    assert cube.layers == (("norm", "fc") if affine else ("fc",))
+    state = cube.state(0.3)
+    assert torch.equal(state["last.running_mean"], state["norm.running_mean"])
+    assert torch.equal(state["norm.running_mean"], torch.lerp(*(s["norm.running_mean"] for s in states), 0.3))
+    h = 1e-5
+    slope = (cube(0.5 + h).loss - cube(0.5 - h).loss) / (2 * h)
+    torch.testing.assert_close(cube.gradient(0.5).sum(), slope, rtol=1e-7, atol=1e-9)
 
 
 def test_integer_buffers_are_model_1s():

@@ -130,6 +130,55 @@ def test_statistics_of_other_data_are_moments_of_all_of_them(normed):
     torch.testing.assert_close(apart(0.3).loss, at_once(0.3).loss, rtol=1e-10, atol=0)
 
 
+class Normed(nn.Module):
+    """A network with norms before and after the place where it runs out of memory, above `most` examples at a time."""
+
+    def __init__(self, most: int = 99, norm=nn.BatchNorm1d):
+        super().__init__()
+        self.most, self.first, self.last = most, norm(4), norm(4)
+        self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.first(self.one(x)[:, :, None].repeat(1, 1, 2)).mean(2)
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("no room")
+        return self.two(self.last(torch.tanh(x)[:, :, None].repeat(1, 1, 2)).mean(2))
+
+
+def statistics(cube: lmc.LayerCube) -> dict:
+    cube(0.3)
+    return {key: value for key, value in cube._stack.read(0).items() if "running" in key or "tracked" in key}
+
+
+def normed_data(n: int):
+    g = torch.Generator().manual_seed(6)
+    return torch.randn(n, 4, generator=g, dtype=torch.float64), torch.randint(3, (n,), generator=g)
+
+
+def test_a_batch_that_did_not_fit_is_counted_once():
+    states, data = random_states(Normed()), normed_data(40)
+    cube = lmc.LayerCube(Normed(most=15), *states, data, norm_stats="recompute")
+    with pytest.warns(UserWarning, match="out of memory") as said:
+        found = statistics(cube)
+    assert len(said) == 2  # 40, 20, 10
+    expected = statistics(lmc.LayerCube(Normed(), *states, data, norm_stats="recompute", batch_size=10))
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.BatchNorm1d, lambda n: nn.InstanceNorm1d(n, affine=True, track_running_stats=True)]
+)
+def test_a_smaller_last_batch_counts_for_its_examples(norm):
+    """Means do not depend on how examples are dealt into batches, where nothing before them is normalised."""
+    model = Normed(norm=norm)
+    states, (x, y) = random_states(model), normed_data(25)
+    cube = lmc.LayerCube(model, *states, (x, y), norm_stats="recompute", batch_size=10)
+    alone = statistics(cube)["first.running_mean"]
+    state = cube.state(0.3)
+    torch.testing.assert_close(alone, (x @ state["one.weight"].T + state["one.bias"]).mean(0), rtol=1e-12, atol=1e-12)
+
+
 def test_shapes_and_ends():
     model = build_model("mlp-5", (1, 8, 8), 10).double()
     t1, t2 = random_states(model)
