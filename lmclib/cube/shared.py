@@ -29,9 +29,9 @@ class SharedEvaluation:
 
     Points whose coefficients agree on all layers so far have one value between them. Values that go through a step with the same
     weights go through it together, as one larger batch, if the step acts on each row alone: after the layer in which it differs,
-    each point of a sweep into model 1 uses model 1's weights again. So a sweep over single layers costs half of what its points cost one by one, in a few large
-    batches instead of many small ones, and so does a staircase. A convolution and the batch norm that alone uses its output are one
-    step, the second folded into the first. Values are released after their last use.
+    each point of a sweep into model 1 uses model 1's weights again. So a sweep over single layers costs half of what its points
+    cost one by one, in a few large batches instead of many small ones, and so does a staircase. A convolution and the batch norm
+    that alone uses its output are one step, the second folded into the first. Values are released after their last use.
 
     Args:
         model: the architecture.

@@ -60,12 +60,12 @@ def unrolled(cell: Cell, input: Tensor, *args: object) -> tuple[Tensor, ...]:
         args: as PyTorch's own functions take them: `hx`, weights, whether there are biases, the number of layers, dropout, whether
             in training, `bidirectional`, `batch_first`; of a packed sequence the rows a step before all these, and no `batch_first`.
     """
-    if len(args) == 8 and not (torch.is_tensor(args[0]) and not args[0].is_floating_point()):
-        hx, weights, has_biases, n_layers, _, _, bidirectional, batch_first = args
-        steps, join = (input.transpose(0, 1) if batch_first else input).unbind(), torch.stack
-    else:
+    if torch.is_tensor(args[0]) and not args[0].is_floating_point():
         rows, hx, weights, has_biases, n_layers, _, _, bidirectional = args
         steps, join, batch_first = input.split(rows.tolist()), torch.cat, False
+    else:
+        hx, weights, has_biases, n_layers, _, _, bidirectional, batch_first = args
+        steps, join = (input.transpose(0, 1) if batch_first else input).unbind(), torch.stack
     states = list(zip(*([hx] if torch.is_tensor(hx) else hx), strict=True))  # one for each layer and direction
     each = len(weights) // len(states)
     own = [_with_biases(weights[k : k + each], has_biases) for k in range(0, len(weights), each)]
