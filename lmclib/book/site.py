@@ -1,5 +1,6 @@
 """The site: executed chapters laid out as their sources are, and rendered without running anything."""
 
+import hashlib
 import json
 import os
 import platform
@@ -14,7 +15,7 @@ import nbformat
 
 from lmclib.book.chapters import Chapter, chapter_names
 from lmclib.errors import LmcError
-from lmclib.files import exchange, write_text
+from lmclib.files import digest, exchange, write_text
 from lmclib.processes import ChildProcesses
 from lmclib.root import ROOT
 
@@ -82,12 +83,14 @@ def _accelerator() -> str:
 
 
 def render(stage: Path, output: Path) -> None:
-    """Render what was laid out as `html/`, which until then is the site before.
+    """Render what was laid out as `html/`, which until then is the site before; where it is that already, there is nothing to do.
 
     Raises:
         LmcError: the site has a warning.
     """
-    made = output / "site"
+    made, mark, laid_out = output / "site", output / "rendered", _folder_digest(stage)
+    if (output / "html").exists() and mark.exists() and mark.read_text() == laid_out:
+        return
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "-W", "-n", "--keep-going", "-q"]
     with ChildProcesses() as processes:
         done = processes.run([*command, str(stage), "--path-output", str(made)], capture_output=True, text=True)
@@ -95,6 +98,15 @@ def render(stage: Path, output: Path) -> None:
         said = [line for line in (done.stdout + done.stderr).splitlines() if "WARNING" in line or "ERROR" in line]
         raise LmcError("the site has warnings:\n" + "\n".join(said or (done.stdout + done.stderr).splitlines()[-20:]))
     replace_folder(made / "_build" / "html", output / "html")
+    write_text(mark, laid_out)
+
+
+def _folder_digest(folder: Path) -> str:
+    """A digest of all that a site is rendered from: what was laid out, and the packages that render it."""
+    total = hashlib.sha256((ROOT / "requirements.lock").read_bytes())
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        total.update(f"{path.relative_to(folder)} {digest(path)}\n".encode())
+    return total.hexdigest()
 
 
 def replace_folder(source: Path, target: Path) -> None:

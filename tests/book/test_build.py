@@ -11,6 +11,7 @@ from disks import fill, forbidden, read_only, small_disk
 
 from lmclib import locks
 from lmclib.book import build as building
+from lmclib.book import site
 from lmclib.book.chapters import Chapter
 from lmclib.book.execute import execute_all
 from lmclib.book.site import replace_folder
@@ -148,3 +149,30 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(no_chapters, tmp_path, t
     with forbidden(theirs), pytest.raises(LmcError, match=r"cannot be written to \(Permission denied\)"):
         building.build("smoke", theirs, tmp_path)
     assert not os.listdir(theirs)
+
+
+def test_what_is_rendered_already_is_not_rendered_again(tmp_path, monkeypatch):
+    asked = []
+
+    class Renderer:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def run(self, command, **_):
+            asked.append(command)
+            (tmp_path / "site" / "_build" / "html").mkdir(parents=True, exist_ok=True)
+            return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(site, "ChildProcesses", Renderer)
+    stage = tmp_path / "stage"
+    stage.mkdir()
+    for text, times in (("one", 1), ("one", 1), ("two", 2), ("one", 3)):
+        (stage / "page.md").write_text(text)
+        site.render(stage, tmp_path)
+        assert len(asked) == times
+    (tmp_path / "html").rmdir()
+    site.render(stage, tmp_path)
+    assert len(asked) == 4
