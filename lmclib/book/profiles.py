@@ -24,7 +24,7 @@ FORKING = {
         "precision": "float32",
     },
     "digits": {
-        "model": "resnet8-w8",
+        "model": "resnet14-w8",
         "data": "digits",
         "fork_epochs": (0, 0.11, 0.25, 0.5, 1, 2, 4),
         "epochs": 12,
