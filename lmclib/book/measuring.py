@@ -35,7 +35,8 @@ def measure(chapter: str, given: Mapping[str, object]) -> dict[str, object]:
         LmcError: no such chapter, one without anything to measure, a wrong parameter, or what the cells raise.
     """
     first, *rest = _source(chapter)
-    namespace: dict[str, object] = {"__name__": chapter}
+    # functions of a cell have the name that they have in a notebook, so that they find the same tables
+    namespace: dict[str, object] = {"__name__": "__main__"}
     _run(first, f"<{chapter}: parameters>", namespace)
     namespace.update(given)
     for i, cell in enumerate(rest, 1):
