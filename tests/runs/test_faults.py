@@ -239,7 +239,7 @@ def dask_here(monkeypatch, tmp_path):
     from distributed import LocalCluster
 
     size = {"n_workers": 1, "threads_per_worker": 1, "processes": False}
-    with LocalCluster(**size, dashboard_address=None, local_directory=tmp_path / "dask") as cluster:
+    with LocalCluster(**size, dashboard_address=":0", local_directory=tmp_path / "dask") as cluster:
 
         def start(processes, found, workers):
             found.write_text(json.dumps({"address": cluster.scheduler_address}))
