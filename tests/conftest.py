@@ -17,6 +17,7 @@ from lmclib.root import ROOT
 torch.set_num_threads(1)  # tests run side by side, a process a core
 
 
+@pytest.hookimpl(tryfirst=True)  # before groups are handed out
 def pytest_collection_modifyitems(items):
     """Tests of the built book stay in one process, so that it is built once."""
     for item in items:
