@@ -13,7 +13,7 @@ from harness import Benchmark
 from torch import nn
 
 import lmclib as lmc
-from lmclib.data.dataset import load_data
+from lmclib.data.load import load_data
 from lmclib.device import full_precision
 from lmclib.networks.build import build_model
 

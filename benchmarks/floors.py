@@ -10,14 +10,15 @@ from dataclasses import replace
 import torch
 from harness import Benchmark
 from torch.profiler import ProfilerActivity, profile
-from training import Race, random_images, seated
+from training import Race, filled, random_images
 
 import lmclib as lmc
 from lmclib.book.cost import Rates, copy_rate, forward_cost, product_rate
-from lmclib.data.dataset import load_data
+from lmclib.data.load import load_data
 from lmclib.device import full_precision
 from lmclib.networks.build import build_model
-from lmclib.training.loop import Layout, Recipe
+from lmclib.training.loop import Layout
+from lmclib.training.recipe import Recipe
 
 TOP = 6  # operations in a profile
 PIECE = 4096  # at most so many images in the profiles of sweep and energies
@@ -69,7 +70,7 @@ def main() -> None:
     least = forward.pass_seconds(ceilings) * examples * (3 + 4 * len(cube.layers) / 2)
     _row(bench, f"energy matrix of {name}, {len(cube.layers)} layers, float32", taken, least)
     piece = lmc.LayerCube(net, *ends, tuple(part[:PIECE] for part in images), device=bench.device)
-    training = seated(race.net(), race.data.to(bench.device), race.recipe, layout, precision)
+    training = filled(race.net(), race.data.to(bench.device), race.recipe, layout, precision)
     spent = {
         "training step": training.advance,
         "layer sweep": lambda: piece(sweep),

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import lmclib as lmc
-from lmclib.data.dataset import load_data
+from lmclib.data.load import load_data
 from lmclib.device import full_precision
 from lmclib.networks.build import build_model
 

@@ -1,4 +1,4 @@
-"""Training throughput in model-epochs per second: lock-step, lanes, torch.func stacks and processes against two plain loops.
+"""Training throughput in model-epochs per second: lock-step, streams, torch.func stacks and processes against two plain loops.
 
 Every way trains eight networks of one architecture; ratios are against a loop with DataLoader and torch.optim.SGD, and against one network at a
 time through this library, both with all threads, in this one run on this machine. On a CPU the data are the digits and ResNets of width 8; on a GPU
@@ -15,10 +15,13 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from lmclib.data.dataset import Dataset, Split, load_data
+from lmclib.data.dataset import Dataset, Split
+from lmclib.data.load import load_data
 from lmclib.device import full_precision
 from lmclib.networks.build import build_model
-from lmclib.training.loop import Layout, Recipe, Run, SeatedTraining, steps_per_epoch
+from lmclib.training.loop import JointTraining, Layout
+from lmclib.training.recipe import Recipe, steps_per_epoch
+from lmclib.training.run import Run
 
 MODELS = 8
 
@@ -32,7 +35,7 @@ def random_images() -> Dataset:
         )
         for n in (50_000, 1_000)
     ]
-    return Dataset("random", "random images", tuple("0123456789"), *splits, shift=4, flip=True)
+    return Dataset("random images", tuple("0123456789"), *splits, shift=4, flip=True)
 
 
 class Race:
@@ -114,8 +117,8 @@ class Race:
 
     def ours(self, layout: Layout, precision: str = "float32") -> float:
         """The library's own step, recorded, with its augmentation."""
-        training = seated(self.net(), self.data.to(self.device), self.recipe, layout, precision)
-        return MODELS / len(training.seats) * self.timed(training.advance)
+        training = filled(self.net(), self.data.to(self.device), self.recipe, layout, precision)
+        return MODELS / len(training.members) * self.timed(training.advance)
 
     def processes(self, workers: int) -> float:
         """One network at a time in each of some processes of one thread."""
@@ -132,11 +135,11 @@ class Race:
         return sum(times) / workers / self.steps
 
 
-def seated(net: nn.Module, data: Dataset, recipe: Recipe, layout: Layout, precision: str) -> SeatedTraining:
-    """A training whose seats are all taken."""
-    training = SeatedTraining(net, data, recipe, layout, precision)
-    for k in range(len(training.seats)):
-        training.sit(k, Run(f"{k}", (0, k), net.state_dict(), 0, 10**9, frozenset()))
+def filled(net: nn.Module, data: Dataset, recipe: Recipe, layout: Layout, precision: str) -> JointTraining:
+    """A training that is full."""
+    training = JointTraining(net, data, recipe, layout, precision)
+    for k in range(len(training.members)):
+        training.enter(k, Run(f"{k}", (0, k), net.state_dict(), 0, 10**9, frozenset()))
     return training
 
 
@@ -144,7 +147,7 @@ def alone(name: str, recipe: Recipe, steps: int, seed: int) -> float:
     """Seconds of some steps of one network on digits in a process of one thread."""
     torch.set_num_threads(1)
     data = load_data("digits")
-    training = seated(build_model(name, data.shape, 10, seed), data, recipe, Layout(1, 1), "float32")
+    training = filled(build_model(name, data.shape, 10, seed), data, recipe, Layout(1, 1), "float32")
     training.advance()
     start = time.perf_counter()
     for _ in range(steps):
@@ -166,13 +169,13 @@ def main() -> None:
             "plain loop in memory": race.in_memory,
             "torch.func stack": race.func_stack,
             "ours, one at a time": lambda race=race: race.ours(Layout(1, 1)),
-            f"ours, {MODELS} seats in lock-step": lambda race=race: race.ours(Layout(1, MODELS)),
+            f"ours, {MODELS} members in lock-step": lambda race=race: race.ours(Layout(1, MODELS)),
         }
         if gpu:
-            for lanes in (1, 4, MODELS, 2 * MODELS):
-                ways[f"ours, {lanes} lanes, float32"] = lambda race=race, n=lanes: race.ours(Layout(n, 1))
-                ways[f"ours, {lanes} lanes, bf16"] = lambda race=race, n=lanes: race.ours(Layout(n, 1), "bf16")
-            ways[f"ours, {MODELS} seats, bf16"] = lambda race=race: race.ours(Layout(1, MODELS), "bf16")
+            for streams in (1, 4, MODELS, 2 * MODELS):
+                ways[f"ours, {streams} streams, float32"] = lambda race=race, n=streams: race.ours(Layout(n, 1))
+                ways[f"ours, {streams} streams, bf16"] = lambda race=race, n=streams: race.ours(Layout(n, 1), "bf16")
+            ways[f"ours, {MODELS} members, bf16"] = lambda race=race: race.ours(Layout(1, MODELS), "bf16")
         else:
             workers = torch.get_num_threads()
             ways[f"ours, {workers} processes of one thread"] = lambda race=race, n=workers: race.processes(n)
