@@ -15,6 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import lmclib
+from lmclib.code.fingerprint import source_closure
 from lmclib.root import ROOT
 
 
@@ -101,3 +102,8 @@ def test_vendored_scripts_are_those_that_altair_expects():
         ("vega-embed", altair.VEGAEMBED_VERSION),
     ):
         assert re.search(rf"\| {name} \| {re.escape(version)}[.\d]* \|", table)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_benchmarks_ask_for_what_there_is(path):
+    assert source_closure(path.read_text())  # a name that the library does not have is an error

@@ -255,7 +255,9 @@ def error(exact: Tensor, differences: Tensor) -> float:
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors", "ignore:enable_nested_tensor is True")
 @pytest.mark.parametrize("name", CASES)
 def test_derivatives_are_differences_of_values(name, monkeypatch):
-    monkeypatch.setattr("lmclib.cube.derivatives.check_derivatives", lambda *_: None)  # this is such a check, and a stricter one
+    monkeypatch.setattr(
+        "lmclib.cube.derivatives.check_derivatives", lambda *_: None
+    )  # this is such a check, and a stricter one
     case = CASES[name]
     torch.manual_seed(0)
     model, g = Net(case).double().eval(), torch.Generator().manual_seed(2)
