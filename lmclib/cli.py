@@ -222,7 +222,7 @@ def pack(chapter: OneChapter = None, store: StoreFolder = None, p: Parameters = 
     Out come tables, their provenance and the ledger's rows in data/results, ready to be committed; what is not finished is said.
     """
     from lmclib.book.results import caption, pack, pack_all
-    from lmclib.store.store import RUNS
+    from lmclib.root import RUNS
 
     given, folder = _given(p), RUNS if store is None else _absolute(store)
     if chapter is not None:
@@ -372,7 +372,6 @@ def prune(
 def _store_root(given: Path | None) -> Path:
     if given is not None:
         return _absolute(given)
-    from lmclib.root import from_root
-    from lmclib.store.store import RUNS
+    from lmclib.root import RUNS, from_root
 
     return from_root(RUNS)

@@ -23,7 +23,7 @@ def provenance(seconds: float) -> dict[str, object]:
     return {
         "hardware": hardware(),
         "gpu": torch.cuda.is_available(),
-        "packages": _packages(),
+        "packages": packages(),
         "commit": _commit(),
         "date": datetime.now(UTC).date().isoformat(),
         "seconds": round(seconds, 3),
@@ -39,7 +39,8 @@ def hardware() -> str:
 
 
 @cache
-def _packages() -> dict[str, str]:
+def packages() -> dict[str, str]:
+    """The versions of Python and of the packages that numbers depend on."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+RUNS, RESULTS = "data/runs", "data/results"  # what is computed, and what of it is committed
 
 
 def from_root(path: str | Path) -> Path:

@@ -7,8 +7,7 @@ from lmclib.book.execute import execute_all
 from lmclib.book.site import lay_out, render
 from lmclib.errors import LmcError
 from lmclib.locks import locked
-from lmclib.root import from_root
-from lmclib.store.store import RUNS
+from lmclib.root import RUNS, from_root
 
 BUILD = "_build"  # from the repository's root
 

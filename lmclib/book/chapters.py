@@ -11,8 +11,7 @@ import yaml
 
 from lmclib.code.fingerprint import source_closure
 from lmclib.files import DIGITS
-from lmclib.root import ROOT
-from lmclib.store.results import RESULTS
+from lmclib.root import RESULTS, ROOT
 
 LAST = ("preface", "ledger")  # they show what the other chapters stored, so they run after them
 

@@ -21,7 +21,7 @@ from lmclib.runs.family import Family
 from lmclib.runs.plan import Plan
 from lmclib.store.address import address
 from lmclib.store.dry_run import DryRun, dry_run
-from lmclib.store.tables import Answer
+from lmclib.store.tables import Answer, Question
 
 # how far from the least possible a run is taken to be: training as 0.35 s for an epoch of ResNet-20 that could take 0.06 s;
 # forward passes of large batches come closer
@@ -114,13 +114,14 @@ class _Estimating(DryRun):
         family.data = _stand_in(family)
         family.load = lambda at, name: self._state(family, at, name)
 
-    def table(self, found: Answer | None, description: Mapping, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    def table(self, found: Answer | None, question: Question, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         self.on_table()
+        description = question.description
         children = description.get("children", [])
         family = self.owner.get(children[0]) if children else None
         alike = {k: v for k, v in description.items() if k not in ("children", "epoch", "epochs")}
         if family is None:  # no measurement of networks, so nothing can stand in for it
-            return super().table(found, description, compute)
+            return super().table(found, question, compute)
         key = json.dumps([alike, family.spec.model, description.get("epochs")])
         if key not in self.known:
             self.known[key] = compute()

@@ -1,7 +1,7 @@
 """The ledger's rows: written down by the chapters that judge them, and put together for the page that shows them all."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -18,31 +18,17 @@ from lmclib.store.results import committed_results
 FOLDER = "ledger"  # in a store and among the results, with a folder a profile
 
 
-def judge(
-    claim: str,
-    holds: Mapping[object, bool | Sequence[bool]],
-    measured: str,
-    values: Sequence[float],
-    unit: str,
-    scale: str,
-    figure: str,
-    settings: Settings,
-    chapter: str,
-) -> pd.DataFrame:
+def judge(claim: str, *given: object, settings: Settings, chapter: str, **named: object) -> pd.DataFrame:
     """Judge a claim by its rule; write its row down if the chapter ran with its profile's own parameters.
 
     A rerun with other parameters is an experiment of its reader's: it shows its rows and leaves the book's alone.
 
     Args:
         claim: the claim's ID.
-        holds: as `judged` takes them, like all up to `figure`.
-        measured: in words.
-        values: one a replicate.
-        unit: what the values are.
-        scale: model, data and length of the runs.
-        figure: the name of the figure that shows it.
+        *given: what `judged` takes of what was measured.
         settings: the chapter's settings; the row goes to their store.
         chapter: the chapter's name.
+        **named: more of it, by name.
 
     Returns:
         The row, as a table.
@@ -50,7 +36,7 @@ def judge(
     Raises:
         LmcError: an unknown claim, or nothing to judge.
     """
-    row = {**judged(claim, holds, measured, values, unit, scale, figure), "chapter": chapter}
+    row = {**judged(claim, *given, **named), "chapter": chapter}
     if not settings.overridden and current_dry_run() is None:
         _note(rows_path(from_root(settings.store), settings.profile, chapter), row)
     return pd.DataFrame([row])

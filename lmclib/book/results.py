@@ -13,11 +13,10 @@ from lmclib.book.measuring import measure, measuring_chapters
 from lmclib.errors import LmcError
 from lmclib.files import read_json, write_text
 from lmclib.provenance import hardware
-from lmclib.root import from_root
+from lmclib.root import RUNS, from_root
 from lmclib.runs.family import Family
 from lmclib.store.dry_run import DryRun, NotRun, dry_run
 from lmclib.store.results import CARDS, committed_results
-from lmclib.store.store import RUNS
 
 SCALES = {"paper": "Paper scale", "digits": "Embedded data"}  # what tabs call the profiles
 MOST_BYTES = 25_000_000  # of all committed results, which everyone who clones the book downloads
@@ -61,7 +60,11 @@ def find_results(chapter: str, profile: str, store: str | Path = RUNS) -> Result
             tables = measure(chapter, given)
     except NotRun:
         return None
-    return Results(tables, f"{_what(tables)}; {caption(summarise(chapter, found, {}))}")
+    said = f"{_what(tables)}; {caption(summarise(chapter, found, {}))}"
+    changed = (
+        f"; the code of {', '.join(sorted(found.changed)).replace('_', ' ')} has changed since" if found.changed else ""
+    )
+    return Results(tables, said + changed)
 
 
 def _what(tables: Mapping[str, object]) -> str:
@@ -140,6 +143,7 @@ def summarise(chapter: str, found: DryRun, given: Mapping[str, object]) -> dict[
         "hardware": sorted({one["hardware"] for one in made}),
         "commits": sorted({one["commit"] for one in made}),
         "dates": sorted({one["date"] for one in made}),
+        "torch": sorted({one["packages"]["torch"] for one in made}),
         "questions": sorted(made.get("question", folder.name) for folder, made in beside.items()),  # the tables' names
         # the networks themselves stay where they were trained: their times are known there, and from the summary elsewhere
         "training_seconds": round(sum(one["seconds"] for one in networks)) or before.get("training_seconds", 0),
@@ -151,7 +155,7 @@ def caption(summary: Mapping[str, object]) -> str:
     """Where results come from, in a line."""
     minutes = f"{summary['training_seconds'] / 60:.1f} + {summary['measuring_seconds'] / 60:.1f} minutes of training and measuring"
     when = f"until {summary['dates'][-1]}, commit {', '.join(summary['commits'])}" if summary["dates"] else "undated"
-    return f"{', '.join(summary['hardware'])}, {minutes} {when}"
+    return f"{', '.join(summary['hardware'])}, PyTorch {', '.join(summary['torch'])}, {minutes} {when}"
 
 
 def _summary(chapter: str) -> dict:

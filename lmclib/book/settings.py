@@ -2,7 +2,8 @@
 
 import ast
 import html
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import takewhile
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -10,8 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from lmclib.device import Precision, compute_quietly
 from lmclib.errors import LmcError
-from lmclib.root import from_root
-from lmclib.store.store import RUNS
+from lmclib.root import RUNS, from_root
 
 
 def _listed(value: Any) -> Any:
@@ -25,9 +25,6 @@ def _listed(value: Any) -> Any:
 
 
 Epoch = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-SEEN = "_lmclib_parameters"  # in a kernel's namespace: the parameters so far, and how many cells ran before them
 
 
 class Values(BaseModel):
@@ -85,7 +82,8 @@ def parameters(namespace: Mapping[str, Any], profiles: Mapping[str, Mapping[str,
 
     Args:
         namespace: the notebook's `globals()`. Any variable in it that is no parameter of the chapter is an error: papermill
-            itself only warns of an unknown name.
+            itself only warns of an unknown name. Earlier settings in it are taken away, so that nothing runs on them where these
+            are refused. In a live notebook parameters can be edited and the cells run again, any number of times.
         profiles: for each profile the values of the chapter's parameters; their names are those that are allowed.
 
     Raises:
@@ -96,51 +94,54 @@ def parameters(namespace: Mapping[str, Any], profiles: Mapping[str, Mapping[str,
         0.2
     """
     compute_quietly()
-    profile = namespace.get("profile", "digits")
+    _forget_settings(namespace)
+    names = _names(namespace, {"profile", "store", *Values.model_fields})
+    profile = namespace["profile"] if "profile" in names else "digits"
     if profile not in profiles:
         raise LmcError(f"profile={profile!r}: must be one of {', '.join(map(repr, profiles))}")
     allowed = {"profile": profile, "store": RUNS, **profiles[profile]}
-    names = _names(namespace)
     for name in names:
         if name not in allowed:
             raise LmcError(f"{name}={namespace[name]!r}: unknown parameter; this chapter has {', '.join(allowed)}")
     given = {name: namespace[name] for name in names if namespace[name] is not None and name != "profile"}
     values = _validated({**allowed, **given})
     _check(values)
-    _note_cells(namespace)
     return Settings(
         {name: values[name] for name in allowed},
         set(given) - ({"store"} if given.get("store") == RUNS else set()),
     )
 
 
-def _names(namespace: Mapping[str, Any]) -> list[str]:
-    """The names that are meant as parameters: at first all plain variables there are; in a kernel in which chapters ran before,
-    those that cells of plain assignments have set since.
+def _forget_settings(namespace: Mapping[str, Any]) -> None:
+    """Take earlier settings away, so that no later cell runs on them where new ones are refused."""
+    if isinstance(namespace, dict):
+        for name in [name for name, value in namespace.items() if isinstance(value, Settings)]:
+            del namespace[name]
+
+
+def _names(namespace: Mapping[str, Any], known: Collection[str]) -> list[str]:
+    """The names that are meant as parameters: in a live notebook all that its parameters cell, as it last ran, sets, and one that
+    papermill put in after it, and of what later cells of plain assignments set those that are known; elsewhere all plain variables.
     """
-    if SEEN not in namespace:
+    cells = [_assigned(cell) for cell in namespace.get("In", [])]
+    start = next((i for i in reversed(range(len(cells))) if cells[i].get("profile") is ast.AnnAssign), None)
+    if start is None:
         return [name for name in namespace if _is_parameter(name, namespace)]
-    before, cells = namespace[SEEN]
-    now = {name for cell in namespace.get("In", [])[cells:] for name in _assigned(cell)}
-    return [name for name in namespace if name in before | now and _is_parameter(name, namespace)]
+    meant = {name for cell in takewhile(bool, cells[start:]) for name in cell}
+    meant |= {name for cell in cells[start:] for name in cell if name in known}
+    return [name for name in namespace if name in meant and _is_parameter(name, namespace)]
 
 
-def _note_cells(namespace: Mapping[str, Any]) -> None:
-    """Remember in a live kernel which parameters there are, so that variables of later cells are not taken for some."""
-    if isinstance(namespace, dict) and "In" in namespace:
-        namespace[SEEN] = frozenset(_names(namespace)), len(namespace["In"])
-
-
-def _assigned(cell: str) -> set[str]:
-    """The names that a cell sets, if all it does is to set names to plain values."""
-    names = set()
+def _assigned(cell: str) -> dict[str, type[ast.stmt]]:
+    """The names that a cell sets and how, if all it does is to set names to plain values."""
+    names = {}
     try:
         for node in ast.parse(cell).body:
             (target,) = node.targets if isinstance(node, ast.Assign) else [node.target]
             ast.literal_eval(node.value)
-            names.add(target.id)
+            names[target.id] = type(node)
     except (AttributeError, SyntaxError, ValueError):  # it does something else, too
-        return set()
+        return {}
     return names
 
 

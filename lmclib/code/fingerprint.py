@@ -17,7 +17,6 @@ from operator import attrgetter
 from pathlib import Path
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 
-import torch
 from joblib.hashing import Hasher, NumpyHasher
 
 import lmclib
@@ -108,7 +107,8 @@ class _Reach:
             return self._class(thing)
         if isinstance(thing, ModuleType):
             return self._module(thing)
-        if isinstance(thing, torch.Tensor) and thing.layout is torch.strided:
+        torch = sys.modules.get("torch")  # where it was never imported there is no tensor
+        if torch is not None and isinstance(thing, torch.Tensor) and thing.layout is torch.strided:
             data = thing.detach().cpu().contiguous().flatten().view(torch.uint8)
             return f"{type(thing).__name__} {thing.dtype} {tuple(thing.shape)} {sha256(data.numpy()).hexdigest()}"
         if isinstance(thing, CACHED):

@@ -105,10 +105,6 @@ class LayerCube:
         self.model = copied(model).to(self.device, self.dtype)
         self.model.load_state_dict(t1)  # for its integer buffers
         self.ends = Interpolation(t1, t2, find_layers(self.model, x))
-        small = x.dim() == 4 and x[0, 0].numel() <= SMALL
-        self._stack = Stack(self.model, WIDTH if small else 1, x).eval()
-        if self._stack.width == 1 and all(value.dim() < 5 for value in t1.values()):
-            self._stack.to(memory_format=torch.channels_last)
         self._batches = HalvedBatches("points of the cube")
         self._passes = 0
 
@@ -300,6 +296,16 @@ class LayerCube:
         return torch.stack([self.loss(out, y).double() * len(y), _n_wrong(out, y)])
 
     @cached_property
+    def _stack(self) -> Stack:
+        """What evaluates points side by side, where images are small, or else one by one; sweeps and derivatives do without it."""
+        x = next(self.batching.of(self.data))[0][:2]
+        small = x.dim() == 4 and x[0, 0].numel() <= SMALL
+        stack = Stack(self.model, WIDTH if small else 1, x).eval()
+        if stack.width == 1 and all(value.dim() < 5 for value in self.ends.t1.values()):
+            stack.to(memory_format=torch.channels_last)
+        return stack
+
+    @cached_property
     def _shared(self) -> SharedEvaluation | None:
         """What evaluates points that have much in common together; None where the network cannot be taken apart."""
         try:
@@ -311,7 +317,7 @@ class LayerCube:
         """Whether points have enough in common to be walked together rather than side by side."""
         n, n_layers = points.shape
         steps = sum(len(points[:, : i + 1].unique(dim=0)) for i in range(n_layers))
-        if n == 1 or steps >= n * n_layers * (1 if self._stack.width == 1 else SHARED):
+        if n == 1 or steps >= n * n_layers or (steps >= n * n_layers * SHARED and self._stack.width > 1):
             return False
         return self._shared is not None
 

@@ -9,7 +9,6 @@ from itertools import groupby
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
-from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 
 from lmclib.networks.layers import Layer
@@ -70,7 +69,6 @@ class SharedEvaluation:
         try:
             self._find_rowwise(parts, points[[0, 3]], weights)
             self._check(plain, layers, parts, points, weights)
-            self.largest = self._largest_value(parts[0])
         except ValueError:
             raise
         except Exception as error:  # whatever a network says of a batch that it cannot take
@@ -200,20 +198,15 @@ class SharedEvaluation:
         return [key for module in modules for key in self.owner if key.startswith(f"{module.target}.")]
 
     @torch.no_grad()
-    def _largest_value(self, x: Tensor) -> int:
-        ShapeProp(self.net).propagate(x)
-        values = [node.meta["tensor_meta"] for node in self.net.graph.nodes if "tensor_meta" in node.meta]
-        return max(value.shape.numel() for value in values if hasattr(value, "shape")) // len(x)
-
-    @torch.no_grad()
     def _find_rowwise(self, parts: Sequence[Tensor], points: Tensor, weights: Weights) -> None:
-        """Which values have a row for each example, and which steps do to the rows of several points what they do to those of one.
+        """Which values have a row for each example, and which steps do to the rows of several points what they do to those of one;
+        how large the largest value is.
 
         Sizes alone do not tell: a sequence may be as long as the batch. So two batches of different sizes, at two points, go through
         each step one by one, and one below the other.
         """
         values: list[dict[fx.Node, object]] = [{}, {}]
-        self.has_rows, self.rowwise = [], []
+        self.has_rows, self.rowwise, self.largest = [], [], 1
         rows_of: dict[fx.Node, bool] = {}
         for i, node in enumerate(self.nodes):
             if node.op == "output":
@@ -226,6 +219,8 @@ class SharedEvaluation:
                 outs = [self._run_tidily(i, *given) for given in zip(inputs, tensors, strict=True)]
                 batched = [rows_of[used] for used in self._inputs(node)]
                 rowwise = any(batched) and self._is_rowwise(i, inputs, batched, tensors[0], outs[0])
+            if torch.is_tensor(outs[0]):
+                self.largest = max(self.largest, outs[0].numel() // len(parts[0]))
             rows_of[node] = all(map(_has_rows, outs, parts))
             self.has_rows.append(rows_of[node])
             self.rowwise.append(rowwise and rows_of[node])

@@ -211,6 +211,7 @@ PLAIN: dict[Callable, Callable] = {
     F.hardsigmoid: hardsigmoid,
     torch.linalg.householder_product: householder_product,
     F.huber_loss: huber_loss,
-    F.linear_cross_entropy: linear_cross_entropy,
     **RECURRENT,
 }
+if hasattr(F, "linear_cross_entropy"):  # not in PyTorch 2.11
+    PLAIN[F.linear_cross_entropy] = linear_cross_entropy

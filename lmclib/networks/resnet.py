@@ -44,7 +44,7 @@ class ResNet(nn.Module):
     r"""The CIFAR ResNet of depth $6n + 2$: three stages of $n$ blocks with $w$, $2w$ and $4w$ channels.
 
     Without normalisation a deep one may never leave chance. `fixup` starts it as the identity (Zhang et al. 2019): the last
-    convolution of every block and the last layer are zero, the first convolution of each of $m$ blocks is divided by $\sqrt m$.
+    convolution of every block, the last layer and all biases are zero, the first convolution of each of $m$ blocks is divided by $\sqrt m$.
     """
 
     def __init__(self, shape: tuple[int, int, int], n_classes: int, depth: int, width: int, norm: str):
@@ -71,7 +71,9 @@ class ResNet(nn.Module):
             block.conv1.weight /= len(self.stages) ** 0.5
             nn.init.zeros_(block.conv2.weight)
         nn.init.zeros_(self.fc.weight)
-        nn.init.zeros_(self.fc.bias)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.stages(F.relu(self.norm(self.conv(x))))

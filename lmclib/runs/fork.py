@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from lmclib.root import RUNS
 from lmclib.runs.family import Family
 from lmclib.runs.group import Progress, TrainingGroup
 from lmclib.runs.spec import ForkSpec
-from lmclib.store.store import RUNS, Store
+from lmclib.store.store import Store
 from lmclib.training.loop import Diverged
 
 

@@ -1,6 +1,6 @@
 """Dry runs: looking results up without computing any, and what was met on the way."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from lmclib.errors import LmcError
-from lmclib.store.tables import Answer
+from lmclib.store.tables import Answer, Question
 
 
 class NotRun(LmcError):
@@ -21,25 +21,29 @@ class DryRun:
     Attributes:
         families: the forking experiments.
         tables: the folders of the tables.
+        changed: the kinds of tables that other code than today's computed.
     """
 
     def __init__(self):
         self.families: list = []
         self.tables: list[Path] = []
+        self.changed: set[str] = set()
 
     def meet(self, family: object) -> None:
         """A forking experiment is being planned."""
         self.families.append(family)
 
-    def table(self, found: Answer | None, description: Mapping, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    def table(self, found: Answer | None, question: Question, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """A table is asked for, which was computed before or not.
 
         Raises:
             NotRun: it is not.
         """
         if found is None:
-            raise NotRun(f"{description['kind']}: not measured yet")
+            raise NotRun(f"{question.kind}: not measured yet")
         self.tables.append(found.folder)
+        if not found.is_by(question.code):
+            self.changed.add(question.kind)
         return found.table
 
 

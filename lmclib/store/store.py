@@ -2,8 +2,10 @@
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -14,13 +16,12 @@ from lmclib.data.dataset import DataCard
 from lmclib.data.load import data_label, is_here, known_before, load_data
 from lmclib.files import drop_addressed, read_addressed, read_json, write_addressed, write_text
 from lmclib.locks import locked
-from lmclib.provenance import provenance
-from lmclib.root import from_root
+from lmclib.provenance import packages, provenance
+from lmclib.root import RUNS, from_root
 from lmclib.store.dry_run import current_dry_run
 from lmclib.store.results import Results, committed_results
 from lmclib.store.tables import Answer, Question
 
-RUNS = "data/runs"  # from the repository's root
 CARDS = "data.json"  # what is known of data sets that need not be here
 
 
@@ -114,8 +115,9 @@ class Store:
             NotRun: it is nowhere, and this is a dry run.
         """
         if (dry := current_dry_run()) is not None:
-            return dry.table(self.find(question, any_code=True), question.description, compute)
+            return dry.table(self.find(question, any_code=True), question, compute)
         if (found := self.find(question)) is not None:
+            _say_version(found.made)
             return found.table
         at = question.address
         with self.lock(at, question.kind):
@@ -129,18 +131,33 @@ class Store:
         return frame
 
     def find(self, question: Question, any_code: bool = False) -> Answer | None:
-        """The answer to a question, made by today's code or, among the committed results, by any.
+        """The answer to a question by today's code, committed or in the store; else, if that will do, a committed one by any code.
 
         One that no longer says where it comes from counts as missing: it could not be shown.
         """
-        if (found := self.results.find(question, any_code)) is not None:
-            return found
-        folder = self.root / question.address
-        return Answer.within(folder) if read_json(folder / "provenance.json") else None
+        committed = self.results.find(question)
+        if committed is not None and committed.is_by(question.code):
+            return committed
+        here = Answer.within(self.root / question.address)
+        if here is not None and here.made:
+            return here
+        return committed if any_code else None
 
     def signatures(self, addresses: Iterable[str]) -> list[dict]:
         """Where the runs at some addresses come from, as far as it is written down."""
         return [made for at in addresses if (made := read_json(self.root / at / "provenance.json"))]
+
+
+def _say_version(made: Mapping) -> None:
+    """Say that a result of another version of PyTorch is used, once for each."""
+    here = packages()["torch"]
+    if (version := made.get("packages", {}).get("torch")) not in (None, here):
+        _say_once(f"store: results that PyTorch {version} computed are used; this is {here}")
+
+
+@cache
+def _say_once(said: str) -> None:
+    warnings.warn(said, stacklevel=4)
 
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> None:

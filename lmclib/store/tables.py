@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from lmclib.code.fingerprint import code_fingerprint
-from lmclib.files import read_addressed
+from lmclib.files import read_addressed, read_json
 from lmclib.store.address import address
 from lmclib.store.roots import Code
 
@@ -80,16 +80,21 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """A table that was computed before, and the folder where it was found."""
+    """A table that was computed before, the folder where it was found, and what is written down there of where it comes from."""
 
     folder: Path
     table: pd.DataFrame
+    made: Mapping[str, object]
 
     @classmethod
     def within(cls, folder: Path) -> "Answer | None":
         """The answer in a folder; None where there is none, or a damaged one, which is set aside with a warning."""
         table = read_addressed(folder, "table", "parquet", pd.read_parquet)
-        return None if table is None else cls(folder, table)
+        return None if table is None else cls(folder, table, read_json(folder / "provenance.json"))
+
+    def is_by(self, code: Code) -> bool:
+        """Whether this very code computed it."""
+        return self.made.get("code") == code.fingerprint
 
 
 def _with_defaults(function: Callable, options: Mapping[str, object]) -> dict[str, object]:

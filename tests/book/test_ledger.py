@@ -14,12 +14,12 @@ from lmclib.errors import LmcError
 
 def judged(store, claim, holds, given=()):
     settings = Settings({"profile": "smoke", "store": str(store)}, {"store", *given})
-    return lmc.judge(claim, holds, "m", [1, 2, 3], "units", "toy", "fig-x", settings, "toy_barriers")
+    return lmc.judge(claim, holds, "m", [1, 2, 3], "units", "toy", "fig-x", settings=settings, chapter="toy_barriers")
 
 
 def test_what_is_exact_has_no_spread(tmp_path):
     settings = Settings({"profile": "smoke", "store": str(tmp_path)}, {"store"})
-    row = lmc.judge("B11", {0: True}, "m", [], "units", "exact", "fig-x", settings, "toy_barriers")
+    row = lmc.judge("B11", {0: True}, "m", [], "units", "exact", "fig-x", settings=settings, chapter="toy_barriers")
     assert row.spread.item() == "exact, no spread"
 
 

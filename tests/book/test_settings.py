@@ -72,3 +72,55 @@ def test_a_chapter_started_in_its_own_folder_means_the_root(monkeypatch):
     monkeypatch.chdir(ROOT / "book")
     lmc.parameters({"profile": "smoke"}, lmc.FORKING)
     assert Path.cwd() == ROOT / "book"  # and leaves it where it is
+
+
+@pytest.fixture
+def notebook():
+    """Cells of a live notebook, run one after the other; what the last one said."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell()  # not the one that a kernel has, of which there is one a process
+    shell.user_ns["lmc"], shell.user_ns["PROFILES"] = lmc, PROFILES
+
+    def run(cell):
+        return shell.run_cell(cell, store_history=True).result
+
+    run.space = shell.user_ns
+    return run
+
+
+PARAMETERS = 'profile: str = "digits"\nseed: int = {seed}'
+SETTINGS = "settings = lmc.parameters(globals(), profiles=PROFILES)\nsettings.seed"
+
+
+def test_cells_of_a_live_notebook_run_again_and_again(notebook):
+    notebook(PARAMETERS.format(seed=None))
+    assert notebook(SETTINGS) == 0
+    notebook("measured = [1, 2]\nfirst = settings.lr")  # variables of later cells are no parameters
+    notebook("width = 3")
+    assert notebook(SETTINGS) == 0
+    notebook("seed = 2")
+    assert notebook(SETTINGS) == 2
+    for seed in (3, 4):
+        notebook(PARAMETERS.format(seed=seed))
+        assert notebook(SETTINGS) == seed
+    notebook("profile: str = 'digits'")  # the reader has taken the line out again
+    assert notebook(SETTINGS) == 0
+
+
+def test_what_papermill_puts_in_counts(notebook):
+    notebook(PARAMETERS.format(seed=3) + "\nlr: float = 0.3")
+    notebook("seed = 5")
+    assert notebook(SETTINGS) == 5
+    assert notebook.space["settings"].lr == 0.3
+
+
+@pytest.mark.filterwarnings("ignore")  # IPython's own, as it shows an error
+def test_no_cell_runs_on_settings_from_before_a_refusal(notebook):
+    notebook(PARAMETERS.format(seed=3))
+    notebook(SETTINGS)
+    notebook(PARAMETERS.format(seed=3) + "\nsed: int = 4")
+    notebook(SETTINGS)
+    assert "settings" not in notebook.space
+    notebook(PARAMETERS.format(seed=4))  # the wrong name is still a variable, but no longer a parameter
+    assert notebook(SETTINGS) == 4

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import lmclib as lmc
-from lmclib.book.results import Results
+from lmclib.book.results import Results, results_by_scale
 from lmclib.charts.style import page_html
 from lmclib.charts.tabs import Tabs
 from lmclib.widgets.forking import ForkingExplorer
@@ -71,6 +71,10 @@ def test_a_store_with_a_strange_name_is_shown_and_not_opened(typed, tmp_path):
     assert not [part for part in ("<script", "<img", "<!--") if part in settings._repr_html_()]
 
 
+def drawn(tables):
+    return alt.Chart(tables).mark_point()
+
+
 @pytest.mark.parametrize("typed", HOSTILE)
 def test_captions_and_charts_hold_no_tags_of_a_reader(typed, monkeypatch):
     chart = alt.Chart(pd.DataFrame({"x": [typed]}), title=typed, description=typed).mark_point().encode(x="x:N")
@@ -78,19 +82,21 @@ def test_captions_and_charts_hold_no_tags_of_a_reader(typed, monkeypatch):
     assert page.count("<script") == page.count("</script>") == 1
     assert "<img" not in page
     assert "<!--" not in page
-    results = {typed: Results(None, typed)}
-    assert not [part for part in ("<script", "<img", "<!--") if part in Tabs(lambda tables: None, results).html()]
+    results = {typed: Results(pd.DataFrame({"x": [1]}), typed)}
+    tabs = Tabs(drawn, results).html()
+    assert tabs.count("<script") == 1  # the chart's own
+    assert not [part for part in ("<img", "<!--") if part in tabs]
     shown = []
     monkeypatch.delenv("LMC_STATIC", raising=False)
     monkeypatch.setattr("lmclib.charts.tabs.display", shown.append)
-    Tabs(lambda tables: None, {"Embedded": results[typed]})._ipython_display_()
+    Tabs(drawn, {"Embedded": results[typed]})._ipython_display_()
     assert "<" not in shown[0].data
 
 
-def test_captions_hold_what_a_reader_chose_and_nothing_that_runs():
+def test_captions_hold_what_a_reader_chose_and_nothing_that_runs(tmp_path):
     """The caption of a figure names the model that was typed."""
     family = SimpleNamespace(spec=SimpleNamespace(seed=0), card=SimpleNamespace(label="digits"))
-    settings = SimpleNamespace(profile="smoke", model="<script>", epochs=2)
-    said = lmc.embedded_results({"settings": settings, "families": [family]}).said
+    settings = SimpleNamespace(profile="smoke", model="<script>", epochs=2, store=tmp_path)
+    said = results_by_scale("resnet_forking", {"settings": settings, "families": [family]})["Embedded data"].said
     assert "<script> on digits" in said
-    assert "&lt;script&gt; on digits" in Tabs(lambda tables: alt.Chart(), {"Here": Results(None, said)}).html()
+    assert "&lt;script&gt; on digits" in Tabs(drawn, {"Here": Results(pd.DataFrame(), said)}).html()

@@ -1,0 +1,46 @@
+"""Networks that train alone: how they lie in memory."""
+
+import pytest
+import torch
+from torch import nn
+
+from lmclib.networks.build import build_model
+from lmclib.training.recipe import Recipe
+from lmclib.training.stack import TrainingStack
+
+IMAGES = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+class WrongInChannelsLast(nn.Conv2d):
+    """A convolution with a wrong gradient in one layout, as some CPUs have it."""
+
+    def forward(self, x):
+        wrong = self.weight.is_contiguous(memory_format=torch.channels_last)
+        return nn.functional.conv2d(x, self.weight + wrong * (self.weight - self.weight.detach()), self.bias)
+
+
+def net(conv):
+    return nn.Sequential(conv(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 10))
+
+
+def test_convolutions_lie_in_channels_last_where_their_gradients_are_the_same():
+    assert TrainingStack(net(nn.Conv2d), 1, IMAGES).channels_last
+    wrong = TrainingStack(net(WrongInChannelsLast), 1, IMAGES)
+    assert not wrong.channels_last
+    assert wrong.stack.net[0].weight.is_contiguous()
+    assert not TrainingStack(nn.Sequential(nn.Flatten(), nn.Linear(9, 10)), 1, torch.ones(2, 9)).channels_last
+
+
+@pytest.mark.parametrize("model", ["resnet8-w4", "resnet8-w4-fixup"])
+def test_the_layout_changes_no_step(model):
+    """But for rounding, which kinks of a ReLU can make large: one small step of a network in float64."""
+    ends = []
+    for layout in (True, False):
+        stack = TrainingStack(build_model(model, (3, 16, 16), 10).double(), 1, IMAGES.double())
+        stack.channels_last = layout
+        form = torch.channels_last if layout else torch.contiguous_format
+        stack.stack.to(memory_format=form)
+        stack.step(IMAGES.double()[:, None], torch.arange(6)[:, None], torch.tensor([0.1]), Recipe(), "float32")
+        ends.append(stack.read(0)[0])
+    for key, value in ends[0].items():
+        torch.testing.assert_close(value, ends[1][key], rtol=1e-5, atol=1e-6)
