@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 READY := .venv/.ready
 
-.PHONY: help book test lab paper paper-tables bench lock clean
+.PHONY: help book test lab paper campaign paper-tables bench lock clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
@@ -23,6 +23,9 @@ lab: $(READY) ## JupyterLab on the chapters
 
 paper: $(READY) ## a slice of a chapter at paper scale: make paper CHAPTER=resnet_forking, again and again until it is finished
 	@python -m lmclib measure $(CHAPTER) --minutes $(MINUTES) || [ $$? = 3 ] # 3: time was up
+
+campaign: $(READY) ## MINUTES of training and measuring on real images, at the lowest priority; again and again until it is finished
+	@python -m lmclib measure --all --profile cifar --minutes $(MINUTES) $(if $(DATA),-p data "$(DATA)") || [ $$? = 3 ]
 
 paper-tables: $(READY) ## put the tables of finished paper-scale chapters, with their provenance, into data/results
 	@python -m lmclib results pack

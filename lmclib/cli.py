@@ -77,6 +77,7 @@ OneChapter = Annotated[
         metavar="CHAPTER", help="One chapter; all by default.", autocompletion=_chapters, show_default=False
     ),
 ]
+Scale = Literal["smoke", "digits", "cifar", "paper"]
 Parameters = Annotated[
     list[str],
     typer.Option("-p", metavar="NAME VALUE", help="A parameter of the chapter; may be repeated.", show_default=False),
@@ -110,7 +111,7 @@ def main() -> None:
 
 @app.command(rich_help_panel=BOOK)
 def build(
-    profile: Annotated[Literal["smoke", "digits", "paper"], typer.Option(help="Scale of the runs.")] = "digits",
+    profile: Annotated[Scale, typer.Option(help="Scale of the runs.")] = "digits",
     output: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder that receives html/.", show_default="_build of the repository"),
@@ -132,8 +133,16 @@ def build(
 
 @app.command(rich_help_panel=BOOK, cls=_WithParameters)
 def measure(
-    chapter: Chapter,
+    chapter: OneChapter = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="All chapters that train networks, seed by seed, packing what is finished.")
+    ] = False,
+    profile: Annotated[Scale, typer.Option(help="Scale of the runs.")] = "paper",
     minutes: Annotated[float, typer.Option(metavar="N", help="After which the slice is stopped.")] = 8,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Processes side by side.", show_default="1; with --all one a core"),
+    ] = None,
     in_one_go: Annotated[
         bool, typer.Option("--in-one-go", help="In this process, without an end to its time.")
     ] = False,
@@ -143,28 +152,65 @@ def measure(
 
     Example: `lmclib measure resnet_forking --minutes 30 -p fork_epochs "[0, 1, 2]"`
 
-    Out come networks and tables in the store, at profile `paper` unless `-p profile` says otherwise. Where time is up the exit
-    status is 3: the same command goes on from there.
+    Out come networks and tables in the store. Where time is up the exit status is 3: the same command goes on from there. With
+    `--all` it runs at the lowest priority, says how it stands and what is left, and puts every finished table among the committed
+    results.
     """
-    from lmclib.book.measuring import measure, measure_for
-    from lmclib.device import default_device
+    given = {"profile": profile, **_given(p)}
+    if every == (chapter is not None):
+        raise typer.BadParameter("needs a CHAPTER or --all, and not both", param_hint="CHAPTER")
+    if every:
+        _campaign(given, minutes, workers)
+        return
+    _measure(chapter, given, minutes, workers or 1, in_one_go)
 
-    given = {"profile": "paper", **_given(p)}
+
+def _measure(chapter: str, given: dict[str, str], minutes: float, workers: int, in_one_go: bool) -> None:
+    from lmclib.book.measuring import measure, measure_for
+    from lmclib.book.profiles import COMMITTED
+    from lmclib.device import default_device
+    from lmclib.runs.workers import side_by_side
+
     if in_one_go:
-        measure(chapter, given)
+        with side_by_side(workers):
+            measure(chapter, given)
         return
     if given["profile"] == "paper" and default_device().type == "cpu":
         hint = "training takes far longer than planned; most CPUs are faster with `-p precision float32`"
         typer.echo(f"There is no CUDA GPU here: {hint}", err=True)
-    if not measure_for(chapter, minutes, given):
-        typer.echo(f"{minutes:g} minutes are up; what was computed is kept: run the same command again to go on")
-        raise typer.Exit(UNFINISHED)
-    pack = "; `lmclib results pack` puts its tables among the committed results" if given["profile"] == "paper" else ""
+    if not measure_for(chapter, minutes, given, workers):
+        _stop(minutes)
+    packs = given["profile"] in COMMITTED
+    pack = (
+        f"; `lmclib results pack {chapter} --profile {given['profile']}` puts its tables among the committed results"
+        if packs
+        else ""
+    )
     typer.echo(f"{chapter} is measured at profile {given['profile']}{pack}")
 
 
+def _campaign(given: dict[str, str], minutes: float, workers: int | None) -> None:
+    import joblib
+
+    from lmclib.book.campaign import campaign
+
+    profile = given.pop("profile")
+    if not campaign(profile, minutes, given, workers or joblib.cpu_count(), typer.echo):
+        _stop(minutes)
+    typer.echo(f"All chapters are measured at profile {profile}")
+
+
+def _stop(minutes: float) -> None:
+    typer.echo(f"{minutes:g} minutes are up; what was computed is kept: run the same command again to go on")
+    raise typer.Exit(UNFINISHED)
+
+
 @app.command(rich_help_panel=BOOK, cls=_WithParameters)
-def plan(chapter: Chapter, p: Parameters = []) -> None:  # noqa: B006 - as above
+def plan(
+    chapter: Chapter,
+    profile: Annotated[Scale, typer.Option(help="Scale of the runs.")] = "paper",
+    p: Parameters = [],  # noqa: B006 - as above
+) -> None:
     """Say what a chapter would train and measure, and estimate what that costs.
 
     Example: `lmclib plan resnet_forking -p seed 7`
@@ -175,7 +221,7 @@ def plan(chapter: Chapter, p: Parameters = []) -> None:  # noqa: B006 - as above
     from lmclib.store.dry_run import NotRun
 
     try:
-        typer.echo(str(estimate(chapter, {"profile": "paper", **_given(p)}, progress=True)))
+        typer.echo(str(estimate(chapter, {"profile": profile, **_given(p)}, progress=True)))
     except NotRun as missing:
         typer.echo(f"{missing}; {chapter} measures no networks on images, so it needs no GPU and has no estimate")
 
@@ -214,23 +260,28 @@ def list_results(as_json: AsJson = False) -> None:
 
 
 @results_app.command("pack", cls=_WithParameters)
-def pack(chapter: OneChapter = None, store: StoreFolder = None, p: Parameters = []) -> None:  # noqa: B006 - as above
-    """Copy finished paper-scale tables to the committed results.
+def pack(
+    chapter: OneChapter = None,
+    profile: Annotated[Literal["cifar", "paper"], typer.Option(help="Scale of the runs.")] = "paper",
+    store: StoreFolder = None,
+    p: Parameters = [],  # noqa: B006 - as above
+) -> None:
+    """Copy finished tables of real images or of paper scale to the committed results.
 
-    Example: `lmclib results pack resnet_forking`
+    Example: `lmclib results pack resnet_forking --profile cifar`
 
     Out come tables, their provenance and the ledger's rows in data/results, ready to be committed; what is not finished is said.
     """
-    from lmclib.book.results import caption, pack, pack_all
+    from lmclib.book.results import pack, pack_all, said_of
     from lmclib.root import RUNS
 
     given, folder = _given(p), RUNS if store is None else _absolute(store)
     if chapter is not None:
-        typer.echo(caption(pack(chapter, given, folder)))
+        typer.echo(said_of(pack(chapter, given, folder, profile)))
         return
     if given:
         raise typer.BadParameter("needs a CHAPTER whose parameter it is", param_hint="-p")
-    for name, said in pack_all(folder).items():
+    for name, said in pack_all(folder, profile).items():
         typer.echo(f"{name}: {said}")
 
 

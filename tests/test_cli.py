@@ -66,7 +66,7 @@ def handed_on(monkeypatch):
     """What `measure` hands on, in place of measuring; a slice that is asked for 5 minutes is not finished."""
     seen = []
 
-    def slice_of(chapter, minutes, given):
+    def slice_of(chapter, minutes, given, workers):
         seen.append((chapter, minutes, dict(given)))
         return minutes != 5
 
@@ -193,6 +193,16 @@ def test_parameters_are_handed_on_by_name_and_value(handed_on):
     assert handed_on == [("a", 8, one), ("b", None, {"profile": "smoke"})]
 
 
+def test_one_chapter_or_all(handed_on, monkeypatch):
+    campaigns = []
+    monkeypatch.setattr("lmclib.book.campaign.campaign", lambda *given: campaigns.append(given[:4]) or given[1] > 5)
+    assert invoke("measure").exit_code == invoke("measure", "a", "--all").exit_code == 2
+    assert invoke("measure", "--all", "--profile", "cifar", "--workers", 3, "-p", "seeds", "1").exit_code == 0
+    assert invoke("measure", "--all", "--profile", "cifar", "--workers", 3, "--minutes", 5).exit_code == 3
+    assert campaigns == [("cifar", 8, {"seeds": "1"}, 3), ("cifar", 5, {}, 3)]
+    assert not handed_on
+
+
 def test_paths_are_meant_from_the_current_folder(handed_on, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/somebody")
@@ -228,7 +238,7 @@ def test_results_are_measured_packed_listed_and_checked(shelf, tmp_path, monkeyp
     assert invoke("results", "pack", "resnet_forking", "--store", runs).exit_code == 1
     assert invoke("measure", "resnet_forking", "--in-one-go", "-p", "store", runs).exit_code == 0
     packed = invoke("results", "pack", "--store", runs)
-    assert "resnet_forking: CPU" in packed.stdout
+    assert re.search(r"resnet_forking: \d+ tables, CPU", packed.stdout)
     assert "deep_linear: chapter='deep_linear': is not finished" in packed.stdout
 
     listed = json.loads(invoke("results", "list", "--json").stdout)

@@ -52,7 +52,7 @@ def _row(entry: Entry, chapters: Mapping[str, list[str]]) -> dict[str, object]:
 def _chapters() -> dict[str, list[str]]:
     """The chapters that show each table, by its name."""
     found: dict[str, list[str]] = {}
-    for path in sorted(committed_results().glob("*.json")):
+    for path in sorted(committed_results().glob("chapters/*/*.json")):
         summary = read_json(path)
         for name in summary.get("questions", []):
             found.setdefault(name, []).append(summary["chapter"])

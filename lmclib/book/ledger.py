@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lmclib.book.profiles import COMMITTED
 from lmclib.book.settings import Settings
 from lmclib.claims.catalogue import CLAIMS
 from lmclib.claims.verdicts import judged
@@ -37,7 +38,9 @@ def judge(claim: str, *given: object, settings: Settings, chapter: str, **named:
         LmcError: an unknown claim, or nothing to judge.
     """
     row = {**judged(claim, *given, **named), "chapter": chapter}
-    if not settings.overridden and current_dry_run() is None:
+    if (dry := current_dry_run()) is not None:
+        dry.judged.append(row)
+    elif not settings.overridden:
         _note(rows_path(from_root(settings.store), settings.profile, chapter), row)
     return pd.DataFrame([row])
 
@@ -56,9 +59,10 @@ def rows_path(folder: Path, profile: str, chapter: str) -> Path:
 
 
 def table(store: str | Path, profile: str) -> pd.DataFrame:
-    """Every claim in order, with its row where it was run at this profile, or at paper scale among the committed results."""
+    """Every claim in order, with its row where it was run at this profile, or at a larger scale among the committed results."""
     rows: dict[str, list[dict]] = {}
-    for folder in (from_root(store) / FOLDER / profile, committed_results() / FOLDER / "paper"):
+    larger = [committed_results() / FOLDER / scale for scale in COMMITTED if scale != profile]
+    for folder in (from_root(store) / FOLDER / profile, *larger):
         for path in sorted(folder.glob("*.json")):
             for claim, row in read_json(path).items():
                 rows.setdefault(claim, []).append(row)

@@ -4,9 +4,10 @@ import json
 import linecache
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lmclib.book.settings import Settings
 from lmclib.errors import LmcError
 from lmclib.processes import ChildProcesses
 from lmclib.root import ROOT, from_root
@@ -34,21 +35,30 @@ def measure(chapter: str, given: Mapping[str, object]) -> dict[str, object]:
     Raises:
         LmcError: no such chapter, one without anything to measure, a wrong parameter, or what the cells raise.
     """
-    first, *rest = _source(chapter)
-    # functions of a cell have the name that they have in a notebook, so that they find the same tables
-    namespace: dict[str, object] = {"__name__": "__main__"}
-    _run(first, f"<{chapter}: parameters>", namespace)
-    namespace.update(given)
-    for i, cell in enumerate(rest, 1):
-        _run(cell, f"<{chapter}: measuring cell {i}>", namespace)
-    return namespace
+    return _run_cells(chapter, _source(chapter), given)
 
 
-def measure_for(chapter: str, minutes: float, given: Mapping[str, object]) -> bool:
+def chapter_settings(chapter: str, given: Mapping[str, object]) -> Settings:
+    """A chapter's settings, as its first two measuring cells make them.
+
+    Raises:
+        LmcError: as `measure`.
+    """
+    first, second, *_ = _source(chapter)
+    return _run_cells(chapter, [first, second], given)["settings"]
+
+
+def measure_for(chapter: str, minutes: float, given: Mapping[str, object], workers: int = 1) -> bool:
     """`measure` in a process of its own that is stopped after some minutes; whether it came to its end.
 
     What it trained and measured stays in the store, so the next slice goes on where this one was stopped: a stopped slice
     loses at most its last epoch or measurement.
+
+    Args:
+        chapter: its name.
+        minutes: after which it is stopped.
+        given: parameters that override those of its first cell.
+        workers: processes in which it trains and measures side by side.
 
     Raises:
         LmcError: as `measure`, or the chapter failed, or so few minutes that nothing at all was finished in them, as then no
@@ -56,13 +66,12 @@ def measure_for(chapter: str, minutes: float, given: Mapping[str, object]) -> bo
     """
     if minutes <= 0:
         raise LmcError(f"minutes={minutes:g}: must be above 0")
-    namespace: dict[str, object] = {}
-    _run(_source(chapter)[0], f"<{chapter}: parameters>", namespace)
-    store = from_root(str(given.get("store", namespace["store"])))
+    store = from_root(chapter_settings(chapter, given).store)
     before = _results(store)
     absolute = absolute_paths(given, ROOT)  # on a command line they are meant from the current folder
     options = [item for name, value in absolute.items() for item in ("-p", name, str(value))]
-    command = [sys.executable, "-m", "lmclib", "measure", chapter, "--in-one-go", *options]
+    own = ["--in-one-go", "--workers", str(workers)]
+    command = [sys.executable, "-m", "lmclib", "measure", chapter, *own, *options]
     try:
         with ChildProcesses() as processes:
             done = processes.run(command, timeout=60 * minutes)
@@ -92,6 +101,18 @@ def absolute_paths(given: Mapping[str, object], base: Path) -> dict[str, object]
     if (data := str(given.get("data", ""))).startswith(FOLDER):
         absolute["data"] = f"{FOLDER}{base / Path(data.removeprefix(FOLDER)).expanduser()}"
     return absolute
+
+
+def _run_cells(chapter: str, cells: Sequence[str], given: Mapping[str, object]) -> dict[str, object]:
+    """The variables that a parameters cell, given parameters and the cells after it leave behind."""
+    first, *rest = cells
+    # functions of a cell have the name that they have in a notebook, so that they find the same tables
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    _run(first, f"<{chapter}: parameters>", namespace)
+    namespace.update(given)
+    for i, cell in enumerate(rest, 1):
+        _run(cell, f"<{chapter}: measuring cell {i}>", namespace)
+    return namespace
 
 
 def _run(cell: str, name: str, namespace: dict[str, object]) -> None:

@@ -1,14 +1,15 @@
-"""The scales at which chapters run: `smoke` for tests, `digits` for a laptop, `paper` for a GPU."""
+"""The scales at which chapters run: `smoke` for tests, `digits` for a laptop, `cifar` for real images on one in hours, `paper` for a GPU."""
 
 from lmclib.book.settings import Settings, parameters
 from lmclib.runs.spec import ForkSpec
 from lmclib.training.recipe import RECIPES, Recipe
 
-SEEDS = 3  # replicates of every experiment: seed, seed + 1, …
+COMMITTED = ("cifar", "paper")  # whose tables are committed, as few could compute them again
+ALL = 50_000  # examples: as many as the largest training set has
 MEASURED = (1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 1)  # when children are measured, as parts of all epochs
-BATCH_SIZE = {"smoke": 32, "digits": 32, "paper": 128}
+BATCH_SIZE = {"smoke": 32, "digits": 32, "cifar": 128, "paper": 128}
 # by how much the learning rate is divided for comparison (A12); Layer-wise Linear Mode Connectivity has 0.05 and 0.001
-LOWER = {"smoke": 10, "digits": 10, "paper": 50}
+LOWER = {"smoke": 10, "digits": 10, "cifar": 10, "paper": 50}
 
 # one experiment, shared by every chapter that looks at siblings, so that it is trained once
 FORKING = {
@@ -19,9 +20,11 @@ FORKING = {
         "epochs": 2,
         "siblings": 2,
         "seed": 0,
+        "seeds": 3,
         "lr": 0.1,
         "weight_decay": 1e-4,
         "precision": "float32",
+        "examples": ALL,
     },
     "digits": {
         "model": "resnet14-w8",
@@ -30,9 +33,24 @@ FORKING = {
         "epochs": 12,
         "siblings": 2,
         "seed": 0,
+        "seeds": 3,
         "lr": 0.1,
         "weight_decay": 1e-4,
         "precision": "float32",
+        "examples": ALL,
+    },
+    "cifar": {
+        "model": "resnet20-w8",
+        "data": "cifar10",
+        "fork_epochs": (0, 0.25, 1, 2, 4, 8),
+        "epochs": 16,
+        "siblings": 2,
+        "seed": 0,
+        "seeds": 3,
+        "lr": 0.1,
+        "weight_decay": 1e-4,
+        "precision": "float32",
+        "examples": 5_000,
     },
     "paper": {
         "model": "resnet20",
@@ -41,16 +59,24 @@ FORKING = {
         "epochs": 160,
         "siblings": 2,
         "seed": 0,
+        "seeds": 3,
         "lr": 0.1,
         "weight_decay": 1e-4,
         "precision": "bf16",
+        "examples": ALL,
     },
 }
 
-# layers and predictions: `examples` are what energies and many sets of layers are measured on; without normalisation, as in Layer-wise Linear Mode Connectivity, so that forks part later
+# layers and predictions: `few_examples` are what energies and many sets of layers are measured on; without normalisation, as in Layer-wise Linear Mode Connectivity, so that forks part later
 LAYERS = {
-    "smoke": {**FORKING["smoke"], "model": "mlp-12-12-12", "examples": 360},
-    "digits": {**FORKING["digits"], "model": "resnet8-w8-none", "fork_epochs": (0, 0.5, 1, 2, 4, 5), "examples": 360},
+    "smoke": {**FORKING["smoke"], "model": "mlp-12-12-12", "few_examples": 360},
+    "digits": {
+        **FORKING["digits"],
+        "model": "resnet8-w8-none",
+        "fork_epochs": (0, 0.5, 1, 2, 4, 5),
+        "few_examples": 360,
+    },
+    "cifar": {**FORKING["cifar"], "model": "resnet20-w8-fixup", "lr": 0.05, "few_examples": 1_000},
     "paper": {
         **FORKING["paper"],
         "model": "resnet18-none",
@@ -58,7 +84,7 @@ LAYERS = {
         "epochs": 200,
         "lr": 0.05,
         "weight_decay": 5e-4,
-        "examples": 5_000,
+        "few_examples": 5_000,
     },
 }
 # single-layer cuts of deep linear networks: random pairs to check, and stacks of pairs to train for some steps
@@ -80,7 +106,7 @@ def measured_epochs(epochs: int) -> tuple[int, ...]:
 
 
 def fork_specs(settings: Settings) -> list[ForkSpec]:
-    """The forking experiment that a chapter's settings describe, once for each of `SEEDS` seeds.
+    """The forking experiment that a chapter's settings describe, once for each seed.
 
     The learning rate falls tenfold after one half and after three quarters of the epochs, as in Landscaping Linear Mode
     Connectivity, appendix B.1 (80 and 120 of 160).
@@ -103,19 +129,19 @@ def fork_specs(settings: Settings) -> list[ForkSpec]:
             checkpoint_epochs=measured_epochs(settings.epochs),
             precision=settings.precision,
         )
-        for seed in range(settings.seed, settings.seed + SEEDS)
+        for seed in range(settings.seed, settings.seed + settings.seeds)
     ]
 
 
 def layer_specs(settings: Settings) -> list[ForkSpec]:
-    """As `fork_specs`; at paper scale with the batches and the schedule of Layer-wise Linear Mode Connectivity, figure 1."""
-    own = {name: getattr(RECIPES["layer-wise"], name) for name in ("batch_size", "schedule", "warmup")}
-    return varied(fork_specs(settings), **(own if settings.profile == "paper" else {}))
+    """As `fork_specs`; on real images with the schedule of Layer-wise Linear Mode Connectivity, figure 1, and at paper scale its batches."""
+    names = {"cifar": ("schedule", "warmup"), "paper": ("schedule", "warmup", "batch_size")}.get(settings.profile, ())
+    return varied(fork_specs(settings), **{name: getattr(RECIPES["layer-wise"], name) for name in names})
 
 
 def normed_specs(settings: Settings) -> list[ForkSpec]:
     """The networks with batch norm of the chapter on forking, as in `FORKING`, on the data and from the seed of another chapter."""
-    own = {name: getattr(settings, name) for name in ("profile", "store", "data", "seed", "precision")}
+    own = {name: getattr(settings, name) for name in ("profile", "store", "data", "seed", "seeds", "precision")}
     return fork_specs(parameters(own, FORKING))
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from lmclib.book.ledger import rows_path
-from lmclib.book.measuring import measure, measuring_chapters
+from lmclib.book.measuring import chapter_settings, measure, measuring_chapters
+from lmclib.book.profiles import COMMITTED
 from lmclib.errors import LmcError
 from lmclib.files import read_json, write_text
 from lmclib.provenance import hardware
@@ -18,7 +19,7 @@ from lmclib.runs.family import Family
 from lmclib.store.dry_run import DryRun, NotRun, dry_run
 from lmclib.store.results import CARDS, committed_results
 
-SCALES = {"paper": "Paper scale", "digits": "Embedded data"}  # what tabs call the profiles
+SCALES = {"paper": "Paper scale", "cifar": "Real images", "digits": "Embedded data"}  # what tabs call the profiles
 MOST_BYTES = 25_000_000  # of all committed results, which everyone who clones the book downloads
 
 
@@ -44,27 +45,35 @@ def results_by_scale(chapter: str, tables: Mapping[str, object]) -> dict[str, Re
     """
     settings = tables["settings"]
     here = Results(tables, f"{_what(tables)}; {hardware()}")
-    if settings.profile == "paper":
-        return {SCALES["paper"]: here}
-    if (paper := find_results(chapter, "paper", settings.store)) is not None:
-        return {SCALES["paper"]: paper, SCALES["digits"]: here}
-    missing = f"; at paper scale it was not run (`lmclib plan {chapter}` says what that would take)"
-    return {SCALES["digits"]: Results(tables, here.said + missing)}
+    own = SCALES.get(settings.profile, SCALES["digits"])
+    others = [scale for scale in COMMITTED if settings.has_profile(scale) and SCALES[scale] != own]
+    found = {scale: find_results(chapter, scale, settings.store) for scale in others}
+    by_name = {own: here, **{SCALES[scale]: results for scale, results in found.items() if results is not None}}
+    return {name: by_name[name] for name in SCALES.values() if name in by_name}
 
 
 def find_results(chapter: str, profile: str, store: str | Path = RUNS) -> Results | None:
-    """A chapter's results at a profile, committed or in a store; None where something is missing. Nothing is computed."""
-    given = {"profile": profile, "store": str(store), **_summary(chapter).get("given", {})}
-    try:
-        with dry_run() as found:
-            tables = measure(chapter, given)
-    except NotRun:
-        return None
-    said = f"{_what(tables)}; {caption(summarise(chapter, found, {}))}"
-    changed = (
-        f"; the code of {', '.join(sorted(found.changed)).replace('_', ' ')} has changed since" if found.changed else ""
-    )
-    return Results(tables, said + changed)
+    """A chapter's results at a profile, committed or in a store, of as many seeds as are finished; None where not one is.
+
+    Nothing is computed.
+    """
+    given = {"profile": profile, "store": str(store), **_summary(chapter, profile).get("given", {})}
+    for seeds in _seed_counts(chapter, given):
+        try:
+            with dry_run() as found:
+                tables = measure(chapter, {**given, **seeds})
+        except NotRun:
+            continue
+        said = f"{_what(tables)}; {caption(summarise(chapter, found, profile, {}))}"
+        changed = ", ".join(sorted(found.changed)).replace("_", " ")
+        return Results(tables, said + (f"; the code of {changed} has changed since" if changed else ""))
+    return None
+
+
+def _seed_counts(chapter: str, given: Mapping[str, object]) -> list[dict[str, int]]:
+    """The parameter that says how many seeds, from all that a profile has down to one; none where a chapter has no such."""
+    seeds = getattr(chapter_settings(chapter, given), "seeds", None)
+    return [{}] if seeds is None else [{"seeds": n} for n in range(seeds, 0, -1)]
 
 
 def _what(tables: Mapping[str, object]) -> str:
@@ -77,66 +86,82 @@ def _what(tables: Mapping[str, object]) -> str:
     return f"Profile {settings.profile}: {trained}; seeds {min(seeds)} to {max(seeds)}"
 
 
-def pack(chapter: str, given: Mapping[str, object], store: str | Path) -> dict[str, object]:
-    """Copy a chapter's finished tables and ledger rows to the committed results, with their provenance; returns the summary.
+def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: str = "paper") -> dict[str, object]:
+    """Copy a chapter's finished tables to the committed results, one by one, and the ledger's rows of as many seeds as are finished.
 
     Args:
         chapter: its name.
-        given: parameters other than those of profile `paper`, where the run had such.
+        given: parameters other than those of the profile, where the run had such.
         store: where the tables are.
+        profile: the scale.
+
+    Returns:
+        The summary, with `missing`: what is not measured yet.
 
     Raises:
-        LmcError: something is missing, or the results would grow above 25 MB.
+        LmcError: nothing is finished, or the results would grow above 25 MB.
     """
     store, results = from_root(store), committed_results()
-    try:
-        with dry_run() as found:
-            measure(chapter, {"profile": "paper", "store": str(store), **given})
-    except NotRun as missing:
-        raise LmcError(
-            f"chapter={chapter!r}: is not finished ({missing}); go on with `lmclib measure {chapter}`"
-        ) from None
-    new = [folder for folder in dict.fromkeys(found.tables) if folder.parent != results]
+    tables, families, judged, missing = {}, {}, [], ""
+    for seeds in reversed(_seed_counts(chapter, {"profile": profile, "store": str(store), **given})):
+        try:
+            with dry_run() as found:
+                measure(chapter, {"profile": profile, "store": str(store), **given, **seeds})
+            judged = found.judged
+        except NotRun as not_run:
+            missing = missing or str(not_run)
+        tables |= dict.fromkeys(found.tables)
+        families |= {id(family): family for family in found.families}
+    if not tables:
+        raise LmcError(f"chapter={chapter!r}: is not finished ({missing}); go on with `lmclib measure {chapter}`")
+    new = [folder for folder in tables if folder.parent != results]
     size = sum(path.stat().st_size for top in (results, *new) for path in top.rglob("*") if path.is_file())
     if size > MOST_BYTES:
         raise LmcError(
             f"results={str(results)!r}: would hold {size / 1e6:.1f} MB; must be at most {MOST_BYTES / 1e6:g} MB"
         )
-    summary = summarise(chapter, found, given)
+    found.tables, found.families = list(tables), list(families.values())
+    summary = summarise(chapter, found, profile, given)
     for folder in new:
         target = results / read_json(folder / "provenance.json")["question"]
         shutil.rmtree(target, ignore_errors=True)  # an answer of earlier code
         shutil.copytree(folder, target)
-    cards = {family.card.label: family.card.model_dump() for family in found.families}
-    if cards:
-        _merge(results / CARDS, cards)
-    if rows := read_json(rows_path(store, "paper", chapter)):
-        _merge(rows_path(results, "paper", chapter), rows)
-    write_text(results / f"{chapter}.json", json.dumps(summary, indent=1))
-    return summary
+    if families:
+        _merge(results / CARDS, {family.card.label: family.card.model_dump() for family in families.values()})
+    if judged:
+        _merge(rows_path(results, profile, chapter), {row["claim"]: {**row, "profile": profile} for row in judged})
+    write_text(summary_path(chapter, profile), json.dumps(summary, indent=1))
+    return {**summary, "missing": missing}
 
 
-def pack_all(store: str | Path) -> dict[str, str]:
-    """`pack` every chapter that is finished; what became of each, by name."""
+def pack_all(store: str | Path, profile: str = "paper") -> dict[str, str]:
+    """`pack` every chapter of which something is finished; what became of each, by name."""
     said = {}
     for chapter in tqdm(measuring_chapters(), desc="pack", unit="chapter", delay=1, leave=False):
         try:
-            said[chapter] = caption(pack(chapter, _summary(chapter).get("given", {}), store))
+            said[chapter] = said_of(pack(chapter, _summary(chapter, profile).get("given", {}), store, profile))
         except LmcError as error:
             said[chapter] = str(error)
     return said
 
 
-def summarise(chapter: str, found: DryRun, given: Mapping[str, object]) -> dict[str, object]:
+def said_of(summary: Mapping[str, object]) -> str:
+    """What was packed, and what is missing, in a line."""
+    missing = f"; still missing: {summary['missing']}" if summary["missing"] else ""
+    return f"{len(summary['questions'])} tables, {caption(summary)}{missing}"
+
+
+def summarise(chapter: str, found: DryRun, profile: str, given: Mapping[str, object]) -> dict[str, object]:
     """Where a chapter's tables and networks come from: data, seeds, hardware, commits, dates and seconds."""
     beside = {folder: read_json(folder / "provenance.json") for folder in dict.fromkeys(found.tables)}
     tables = [made for made in beside.values() if made]
     runs = {at: family.store for family in found.families for at in _addresses(family)}
     networks = [signed for at, store in runs.items() if (signed := read_json(store.root / at / "provenance.json"))]
-    before = _summary(chapter)
+    before = _summary(chapter, profile)
     made = tables + networks
     return {
         "chapter": chapter,
+        "profile": profile,
         "given": dict(given) or before.get("given", {}),
         "data": sorted({family.card.label for family in found.families}),
         "seeds": sorted({family.spec.seed for family in found.families}),
@@ -158,8 +183,13 @@ def caption(summary: Mapping[str, object]) -> str:
     return f"{', '.join(summary['hardware'])}, PyTorch {', '.join(summary['torch'])}, {minutes} {when}"
 
 
-def _summary(chapter: str) -> dict:
-    return read_json(committed_results() / f"{chapter}.json")
+def summary_path(chapter: str, profile: str) -> Path:
+    """Where it is written down what is committed of a chapter."""
+    return committed_results() / "chapters" / profile / f"{chapter}.json"
+
+
+def _summary(chapter: str, profile: str) -> dict:
+    return read_json(summary_path(chapter, profile))
 
 
 def _addresses(family: Family) -> list[str]:

@@ -40,10 +40,12 @@ class Values(BaseModel):
     epochs: int = Field(0, ge=1)
     siblings: int = Field(0, ge=1)
     seed: int = Field(0, ge=0)
+    seeds: int = Field(1, ge=1)
     lr: float = Field(0, gt=0, allow_inf_nan=False)
     weight_decay: float = Field(0, ge=0, allow_inf_nan=False)
     precision: Precision = "float32"
-    examples: int = Field(0, ge=1)
+    examples: int = Field(1, ge=1)
+    few_examples: int = Field(1, ge=1)
     networks: int = Field(0, ge=1)
     stack: int = Field(0, ge=1)
     steps: int = Field(0, ge=1)
@@ -51,10 +53,16 @@ class Values(BaseModel):
 
 
 class Settings:
-    """The resolved parameters of a chapter: attributes by name, a table when shown."""
+    """The resolved parameters of a chapter: attributes by name, a table when shown.
 
-    def __init__(self, values: Mapping[str, Any], given: set[str]):
-        self._given, self._values = given, dict(values)
+    Args:
+        values: the parameters.
+        given: the names of those that the reader gave.
+        profiles: the names of the scales that the chapter has.
+    """
+
+    def __init__(self, values: Mapping[str, Any], given: set[str], profiles: Collection[str] = ()):
+        self._given, self._values, self._profiles = given, dict(values), tuple(profiles)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in self._values:
@@ -65,6 +73,10 @@ class Settings:
     def overridden(self) -> set[str]:
         """The parameters that the reader gave; where runs are stored is not one that changes a result."""
         return self._given - {"store"}
+
+    def has_profile(self, name: str) -> bool:
+        """Whether the chapter has a scale of this name."""
+        return name in self._profiles
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -109,6 +121,7 @@ def parameters(namespace: Mapping[str, Any], profiles: Mapping[str, Mapping[str,
     return Settings(
         {name: values[name] for name in allowed},
         set(given) - ({"store"} if given.get("store") == RUNS else set()),
+        profiles,
     )
 
 

@@ -101,12 +101,17 @@ class Dataset:
         mean, std = self._moments()
         return (x.to(dtype) - mean.to(x.device, dtype)) / std.to(x.device, dtype)
 
-    def pair(self, split: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-        """The normalised images and the labels of split `train` or `test`, as a `LayerCube` takes them."""
+    def pair(
+        self, split: str, dtype: torch.dtype = torch.float32, examples: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The normalised images and the labels of split `train` or `test`, as a `LayerCube` takes them: all, or some evenly spaced."""
         if split not in ("train", "test"):
             raise LmcError(f"split={split!r}: must be 'train' or 'test'")
-        chosen = getattr(self, split)
-        return self.normalise(chosen.x, dtype), chosen.y
+        x, y = getattr(self, split).x, getattr(self, split).y
+        if examples is not None and examples < len(y):
+            chosen = torch.linspace(0, len(y) - 1, examples).round().long().to(y.device)
+            x, y = x[chosen], y[chosen]
+        return self.normalise(x, dtype), y
 
     @lru_cache(maxsize=4)  # noqa: B019 - data sets are few and live as long as the process
     def to(self, device: torch.device | str) -> "Dataset":

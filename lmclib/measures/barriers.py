@@ -68,6 +68,7 @@ def barrier_evolution(
     split: str = "train",
     norm_stats: str = "interpolate",
     progress: bool = True,
+    examples: int | None = None,
 ) -> pd.DataFrame:
     """The barrier curves between siblings at every fork over the children's epochs; remembered in the store.
 
@@ -80,6 +81,7 @@ def barrier_evolution(
         split: `train` or `test`.
         norm_stats: `interpolate` or `recompute`.
         progress: whether to show a progress bar.
+        examples: how many of the split's examples, evenly spaced; all by default.
 
     Returns:
         The rows of `barrier_curve` with `seed`, `fork_epoch`, `epoch` (the parent's clock), `child_epoch`, `pair`,
@@ -90,7 +92,7 @@ def barrier_evolution(
     """
     alphas = alphas if isinstance(alphas, int) else alpha_grid(alphas).tolist()
     chosen = sibling_pairs(families, fork_epochs, epochs, pairs)
-    table = over_pairs(chosen, barrier_curve, split, norm_stats, progress, alphas=alphas)
+    table = over_pairs(chosen, barrier_curve, split, norm_stats, progress, examples, alphas=alphas)
     return table.drop(columns="relation")
 
 

@@ -1,14 +1,15 @@
 """Families that train together: one model, data set, recipe and precision, several seeds."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 from tqdm.auto import tqdm
 
 from lmclib.device import default_device
 from lmclib.runs.family import Family
-from lmclib.runs.joint import train_together
+from lmclib.runs.joint import train_side_by_side, train_together
 from lmclib.runs.plan import Plan
-from lmclib.runs.workers import train_in_workers
+from lmclib.runs.workers import current_workers, side_by_side
 from lmclib.store.address import address
 from lmclib.store.writer import BackgroundWriter
 
@@ -21,7 +22,7 @@ class TrainingGroup:
     Args:
         families: the families, each of which trains the whole group when one of its networks is first asked for.
         progress: whether to show a progress bar, or a function of (steps done, steps in all).
-        workers: processes side by side, on a CPU; 1 is this process alone.
+        workers: processes side by side, on a CPU, if none are there yet; 1 is this process alone.
     """
 
     def __init__(self, families: Sequence[Family], progress: Progress, workers: int):
@@ -47,15 +48,21 @@ class TrainingGroup:
                 def on_step(steps: int) -> None:
                     nonlocal done
                     done += steps
-                    total = sum(
+                    bar.total = sum(
                         plan.missing_steps for plan in plans
                     )  # known as runs begin, some where they were stopped
-                    bar.total = total
                     bar.update(steps)
                     if callable(self.progress):
-                        self.progress(done, total)
+                        self.progress(done, bar.total)
 
-                if self.workers > 1 and default_device().type == "cpu":
-                    train_in_workers(plans, self.workers, on_step)
-                else:
-                    train_together(plans, on_step)
+                self._train(plans, on_step)
+
+    def _train(self, plans: Sequence[Plan], on_step: Callable[[int], None]) -> None:
+        if default_device().type != "cpu":
+            train_together(plans, on_step)
+            return
+        with nullcontext() if current_workers() else side_by_side(self.workers):
+            if (workers := current_workers()) is None:
+                train_together(plans, on_step)
+            else:
+                train_side_by_side(plans, on_step, workers)

@@ -2,16 +2,22 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, cached_property
 from itertools import product
 
 import pandas as pd
 from tqdm.auto import tqdm
 
-from lmclib.cube.points import LayerCube
 from lmclib.device import one_thread
 from lmclib.errors import LmcError
+from lmclib.runs.family import Family
 from lmclib.runs.pairs import Pair, cube_between
-from lmclib.store.dry_run import current_dry_run
+from lmclib.runs.spec import ForkSpec
+from lmclib.runs.workers import Workers, current_workers
+from lmclib.store.dry_run import NotRun, current_dry_run
+from lmclib.store.store import Store
 from lmclib.store.tables import Question
 from lmclib.training.loop import Diverged
 
@@ -49,48 +55,96 @@ def over_pairs(
     Raises:
         LmcError: no pairs, or all of them diverged.
     """
-    name, parts, dead = measure.__name__, [], []
+    name, parts, dead, missing = measure.__name__, [], [], None
     what = f"{name.replace('_', ' ')} ({split}, {norm_stats})"
     given = [{**options, option: value} for option, values in each.items() for value in values] if each else [options]
-    jobs = list(product(pairs, given))
+    jobs = [_Measurement(pair, measure, split, norm_stats, examples, own) for pair, own in product(pairs, given)]
     unit = "pair" if each is None else "measurement"
-    for pair, own in tqdm(jobs, desc=what, unit=unit, disable=not progress or current_dry_run() is not None):
-        try:
-            table = _remembered(pair, measure, split, norm_stats, examples, own)
-        except Diverged as error:
-            dead.append(str(error))
-            warnings.warn(f"{name}: a pair is left out, as {error}", stacklevel=2)
-            continue
-        parts.append(table.assign(**pair.labels, split=split, norm_stats=norm_stats))
+    with tqdm(total=len(jobs), desc=what, unit=unit, disable=not progress or current_dry_run() is not None) as bar:
+        if (workers := current_workers()) is not None and current_dry_run() is None:
+            _measure_side_by_side(jobs, workers, bar.update)
+        for job in jobs:
+            try:
+                table = job.table()
+            except Diverged as error:
+                dead.append(str(error))
+                warnings.warn(f"{name}: a pair is left out, as {error}", stacklevel=2)
+                continue
+            except NotRun as error:  # after all others were looked up
+                missing = missing or error
+                continue
+            finally:
+                bar.update(bar.n < bar.total)
+            parts.append(table.assign(**job.pair.labels, split=split, norm_stats=norm_stats))
+    if missing:
+        raise missing
     if not parts:
         raise LmcError(dead[0] if dead else "pairs: must hold at least one pair")
     return pd.concat(parts, ignore_index=True)
 
 
-def _remembered(
-    pair: Pair,
-    measure: Callable[..., pd.DataFrame],
-    split: str,
-    norm_stats: str,
-    examples: int | None,
-    options: Mapping[str, object],
-) -> pd.DataFrame:
-    one, two = pair.families
-    about = {
-        "children": pair.names,
-        "epoch": pair.epoch,
-        "split": split,
-        "norm_stats": norm_stats,
-        "examples": examples,
-    }
-    parts, networks = [one.code, two.code], [one.summary, two.summary]
-    question = Question.of(measure, options, about, roots=[cube_between], parts=parts, networks=networks)
-    return one.store.table(question, lambda: _measured(measure, pair.cube(split, norm_stats, examples), options))
+@dataclass(frozen=True)
+class _Measurement:
+    """One measurement of one pair, as `over_pairs` describes it."""
+
+    pair: Pair
+    measure: Callable[..., pd.DataFrame]
+    split: str
+    norm_stats: str
+    examples: int | None
+    options: Mapping[str, object]
+
+    @cached_property
+    def question(self) -> Question:
+        one, two = self.pair.families
+        about = {
+            "children": self.pair.names,
+            "epoch": self.pair.epoch,
+            "split": self.split,
+            "norm_stats": self.norm_stats,
+            "examples": self.examples,
+        }
+        parts, networks = [one.code, two.code], [one.summary, two.summary]
+        return Question.of(self.measure, self.options, about, roots=[cube_between], parts=parts, networks=networks)
+
+    def table(self) -> pd.DataFrame:
+        """The table, remembered or measured."""
+        return self.pair.families[0].store.table(self.question, self._measured)
+
+    def _measured(self) -> pd.DataFrame:
+        cube = self.pair.cube(self.split, self.norm_stats, self.examples)
+        with one_thread():
+            table = self.measure(cube, **self.options)
+        table.attrs["passes"] = cube.passes  # over the data, that it took
+        return table
 
 
-def _measured(measure: Callable[..., pd.DataFrame], cube: LayerCube, options: Mapping[str, object]) -> pd.DataFrame:
-    """A measurement, and how many passes over the data it took."""
-    with one_thread():
-        table = measure(cube, **options)
-    table.attrs["passes"] = cube.passes
-    return table
+def _measure_side_by_side(jobs: Sequence[_Measurement], workers: Workers, on_done: Callable[[], object]) -> None:
+    """Have workers measure and remember what is missing. Functions of a reader's own are left to this process, which alone knows them."""
+    if not jobs or not jobs[0].measure.__module__.startswith("lmclib."):
+        return
+    store = jobs[0].pair.families[0].store
+    missing = [job for job in jobs if store.find(job.question) is None]
+    for family in dict.fromkeys(family for job in missing for family in job.pair.families):
+        family.train_missing()
+    where = str(store.root), str(store.results.root)
+    sent = {}
+    for job in missing:
+        pair, specs = job.pair, tuple(family.spec for family in job.pair.families)
+        how = job.measure, job.split, job.norm_stats, job.examples, job.options
+        sent[workers.submit(_measure_part, specs, where, (pair.fork_epoch, pair.epoch, pair.children), how)] = job
+    for _ in workers.finished(sent):
+        on_done()
+
+
+def _measure_part(specs: tuple[ForkSpec, ForkSpec], where: tuple[str, str], place: tuple, how: tuple) -> None:
+    """Measure and remember in a worker; a network that diverged is said by whoever asked."""
+    families = tuple(_family(spec, *where) for spec in specs)
+    with suppress(Diverged):
+        _Measurement(Pair(families, *place), *how).table()
+
+
+@cache
+def _family(spec: ForkSpec, root: str, results: str) -> Family:
+    """One family a spec, so that its data are loaded once, and two siblings have the same."""
+    return Family(spec, Store(root, results))

@@ -1,64 +1,109 @@
-"""Training in processes side by side, one thread each: for networks that lock-step does not speed up."""
+"""Processes side by side, one thread each: for networks that lock-step does not speed up, and for what is measured of them."""
 
 import os
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from subprocess import Popen
 from typing import TYPE_CHECKING
 
-import torch
-
+from lmclib.device import compute_quietly
 from lmclib.errors import LmcError
 from lmclib.processes import ChildProcesses
-from lmclib.runs.family import Family
-from lmclib.runs.joint import train_together
-from lmclib.runs.plan import Plan
-from lmclib.runs.spec import ForkSpec
-from lmclib.store.store import Store
-from lmclib.store.writer import BackgroundWriter
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Future
 
 POLL = 0.2  # seconds between two looks whether Dask still works
-Part = tuple[int, int] | None  # a child by fork step and number, or the parent
 
 
-def train_in_workers(plans: Sequence[Plan], workers: int, on_step: Callable[[int], None]) -> None:
-    """Train each run in a process of its own, of one thread, as many at once as there are workers: parents first, then children.
+class Workers:
+    """Processes of one thread each, from entering this context to leaving it, or to the end of the process that asked for them.
 
-    For networks that do not fit the lock-step and for images too large for it.
-
-    Raises:
-        LmcError: what went wrong in one of them, or Dask was killed.
+    Args:
+        n: how many.
     """
-    from distributed import CancelledError, Client, KilledWorker
 
-    with ChildProcesses() as processes, tempfile.TemporaryDirectory(prefix="lmclib-workers-") as folder:
-        found = Path(folder) / "scheduler.json"
-        helpers = _start_dask(processes, found, workers)
-        try:
+    def __init__(self, n: int):
+        self.n = n
+
+    def __enter__(self) -> "Workers":
+        from distributed import Client
+
+        with ExitStack() as stack:
+            processes = stack.enter_context(ChildProcesses())
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lmclib-workers-")))
+            found = folder / "scheduler.json"
+            self.dask = _start_dask(processes, found, self.n)
             while not found.exists():  # for which a client would wait without end
-                _check(helpers)
+                self._check()
                 time.sleep(POLL)
-            with Client(scheduler_file=str(found)) as client:
-                parents = {(plan.family, None): plan.missing_steps for plan in plans}
-                children = {(plan.family, part): plan.steps_of(*part) for plan in plans for part in plan.missing}
-                for parts in (parents, children):
-                    jobs = {_submitted(client, *part): steps for part, steps in parts.items()}
-                    for job in _finished(jobs, helpers):
+            self.client = stack.enter_context(Client(scheduler_file=str(found)))
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *why: object) -> None:
+        self.stack.__exit__(*why)
+
+    def submit(self, job: Callable[..., None], *given: object, after: Sequence["Future"] = ()) -> "Future":
+        """Have a worker do a job, once others are done; what it warns of is said where its end is waited for."""
+        return self.client.submit(_done, job, given, list(after), pure=False)
+
+    def finished(self, jobs: Mapping["Future", object]) -> Iterator[object]:
+        """What belongs to each job, when it is done.
+
+        Raises:
+            LmcError: what went wrong in one of them, or Dask was killed.
+        """
+        from distributed import CancelledError, KilledWorker, wait
+
+        left = set(jobs)
+        try:
+            while left:
+                with suppress(TimeoutError):  # Dask alone would wait without end where its processes have ended
+                    done, left = wait(left, timeout=POLL, return_when="FIRST_COMPLETED")
+                    for job in done:
                         for warning in job.result():  # raises what was raised there
                             warnings.warn(warning, stacklevel=2)
-                        on_step(jobs[job] if parts is children else 0)
+                        yield jobs[job]
+                self._check()
         except (KilledWorker, CancelledError):
             raise LmcError(
-                f"workers={workers}: one was killed, as where memory is short; what was stored is kept; try fewer"
+                f"workers={self.n}: one was killed, as where memory is short; what was stored is kept; try fewer"
             ) from None
+
+    def _check(self) -> None:
+        if any(process.poll() is not None for process in self.dask):
+            raise LmcError(
+                "workers: Dask ended before they had done their work; what was stored is kept; try workers=1"
+            )
+
+
+_current: ContextVar[Workers | None] = ContextVar("current workers", default=None)
+
+
+@contextmanager
+def side_by_side(n: int) -> Iterator[None]:
+    """Within this context networks are trained and pairs measured in `n` processes; 1 is this process alone."""
+    if n == 1:
+        yield
+        return
+    with Workers(n) as workers:
+        token = _current.set(workers)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+
+def current_workers() -> Workers | None:
+    """The workers that there are, or None where this process does everything by itself."""
+    return _current.get()
 
 
 def _start_dask(processes: ChildProcesses, found: Path, workers: int) -> list[Popen]:
@@ -71,35 +116,10 @@ def _start_dask(processes: ChildProcesses, found: Path, workers: int) -> list[Po
     return [processes.start(command, env=environment) for command in commands]
 
 
-def _submitted(client: "Client", family: Family, part: Part) -> "Future":
-    store = family.store
-    return client.submit(train_part, family.spec, str(store.root), str(store.results.root), part, pure=False)
-
-
-def _finished(jobs: Iterable["Future"], helpers: Sequence[Popen]) -> Iterator["Future"]:
-    """The jobs, each when it is done; Dask alone would wait without end where its processes have ended."""
-    from distributed import wait
-
-    left = set(jobs)
-    while left:
-        with suppress(TimeoutError):
-            done, left = wait(left, timeout=POLL, return_when="FIRST_COMPLETED")
-            yield from done
-        _check(helpers)
-
-
-def _check(helpers: Sequence[Popen]) -> None:
-    if any(helper.poll() is not None for helper in helpers):
-        raise LmcError("workers: Dask ended before they had done their work; what was stored is kept; try workers=1")
-
-
-def train_part(spec: ForkSpec, root: str, results: str, part: Part) -> list[str]:
-    """Train the parent of a family, or one child, in a process of one thread; the warnings that there were."""
-    torch.set_num_threads(1)
-    store = Store(root, results)
-    with warnings.catch_warnings(record=True) as caught, BackgroundWriter(store) as writer:
+def _done(job: Callable[..., None], given: Sequence, after: Sequence) -> list[str]:
+    """Do a job in a worker; the warnings that there were."""
+    compute_quietly()
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        plan = Plan(Family(spec, store), writer)
-        plan.missing &= set() if part is None else {part}
-        train_together([plan], lambda steps: None)
+        job(*given)
     return [str(warning.message) for warning in caught]

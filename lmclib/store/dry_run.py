@@ -22,12 +22,14 @@ class DryRun:
         families: the forking experiments.
         tables: the folders of the tables.
         changed: the kinds of tables that other code than today's computed.
+        judged: the rows of the ledger, as far as they could be judged.
     """
 
     def __init__(self):
         self.families: list = []
         self.tables: list[Path] = []
         self.changed: set[str] = set()
+        self.judged: list[dict] = []
 
     def meet(self, family: object) -> None:
         """A forking experiment is being planned."""

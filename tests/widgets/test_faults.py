@@ -96,7 +96,9 @@ def test_captions_and_charts_hold_no_tags_of_a_reader(typed, monkeypatch):
 def test_captions_hold_what_a_reader_chose_and_nothing_that_runs(tmp_path):
     """The caption of a figure names the model that was typed."""
     family = SimpleNamespace(spec=SimpleNamespace(seed=0), card=SimpleNamespace(label="digits"))
-    settings = SimpleNamespace(profile="smoke", model="<script>", epochs=2, store=tmp_path)
+    settings = SimpleNamespace(
+        profile="smoke", model="<script>", epochs=2, store=tmp_path, has_profile=lambda name: False
+    )
     said = results_by_scale("resnet_forking", {"settings": settings, "families": [family]})["Embedded data"].said
     assert "<script> on digits" in said
     assert "&lt;script&gt; on digits" in Tabs(drawn, {"Here": Results(pd.DataFrame(), said)}).html()
