@@ -56,11 +56,22 @@ class ForkingExplorer(LiveBox):
             "epochs": self.epochs.value,
             "seed": self.seed.value,
         }
-        names = ("model", "data", "fork_epochs", "epochs", "siblings", "seed", "lr", "weight_decay", "precision")
-        own = {name: getattr(self.settings, name) for name in names}
+        names = (
+            "model",
+            "data",
+            "fork_epochs",
+            "epochs",
+            "siblings",
+            "seed",
+            "lr",
+            "weight_decay",
+            "precision",
+            "examples",
+        )
+        own = {**{name: getattr(self.settings, name) for name in names}, "seeds": 1}
         settings = parameters(chosen, {self.settings.profile: own})
-        families = fork_all(fork_specs(settings)[:1], self.settings.store, progress=self._progress)
-        return barrier_evolution(families, 11, pairs=[(0, 1)], progress=False)
+        families = fork_all(fork_specs(settings), self.settings.store, progress=self._progress)
+        return barrier_evolution(families, 11, pairs=[(0, 1)], progress=False, examples=settings.examples)
 
     def _progress(self, done: int, total: int) -> None:
         self.bar.max, self.bar.value = total, done
