@@ -33,7 +33,7 @@ FORKING = {
         "epochs": 12,
         "siblings": 2,
         "seed": 0,
-        "seeds": 3,
+        "seeds": 5,
         "lr": 0.1,
         "weight_decay": 1e-4,
         "precision": "float32",
@@ -74,6 +74,7 @@ LAYERS = {
         **FORKING["digits"],
         "model": "resnet8-w8-none",
         "fork_epochs": (0, 0.5, 1, 2, 4, 5),
+        "seeds": 7,
         "few_examples": 360,
     },
     "cifar": {**FORKING["cifar"], "model": "resnet20-w8-fixup", "lr": 0.05, "few_examples": 1_000},
@@ -141,7 +142,8 @@ def layer_specs(settings: Settings) -> list[ForkSpec]:
 
 def normed_specs(settings: Settings) -> list[ForkSpec]:
     """The networks with batch norm of the chapter on forking, as in `FORKING`, on the data and from the seed of another chapter."""
-    own = {name: getattr(settings, name) for name in ("profile", "store", "data", "seed", "seeds", "precision")}
+    own = {name: getattr(settings, name) for name in ("profile", "store", "data", "seed", "precision")}
+    own["seeds"] = min(settings.seeds, FORKING[settings.profile]["seeds"])
     return fork_specs(parameters(own, FORKING))
 
 

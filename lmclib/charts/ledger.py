@@ -1,48 +1,116 @@
-"""The ledger as a table of a page, with filters that work without Python."""
+"""The ledger as cards, a card a claim, with filters that work without Python."""
 
 import html
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
-MARKS = {"holds": "✓", "holds in part": "◐", "fails": "✗", "not run yet": "·"}
+from lmclib.claims.verdicts import Interval, Part
+
+MARKS = {"holds": "✓", "explained": "≈", "mixed": "◐", "undecided": "?", "fails": "✗", "not run": "·"}
+SCALES = {"smoke": "smoke test", "digits": "embedded digits", "cifar": "real images", "paper": "paper scale"}
+WIDTH, HEIGHT, EDGE = 220, 34, 8  # of a strip, in pixels
+SCRIPT = (
+    "<script>document.querySelectorAll('.lmc-ledger select').forEach(function(s){s.onchange=function(){"
+    "var box=s.closest('.lmc-ledger'),all=box.querySelectorAll('select');"
+    "box.querySelectorAll('.lmc-claim').forEach(function(r){"
+    "r.hidden=![].every.call(all,function(f){return !f.value||(' '+r.dataset[f.name]+' ').indexOf(' '+f.value+' ')>=0||r.dataset[f.name]===f.value})})}})</script>"
+)
 
 
 def as_html(ledger: pd.DataFrame) -> str:
-    """The ledger as a table with three filters, which work without Python."""
-    columns = ("claim", "says", "verdict", "measured", "spread", "scale")
-    heads = "".join(f"<th scope='col'>{name}</th>" for name in (*columns, "shown in"))
-    filters = "".join(_filter(name, sorted(set(ledger[name]) - {""})) for name in ("paper", "verdict", "chapter"))
-    body = "".join(_row(row) for row in ledger.to_dict("records"))
+    """The ledger, from `lmclib.book.ledger.table`: a card a claim, in it a block a scale and a line a part."""
+    columns = {"paper": "paper", "verdict": "verdict", "profile": "scale", "chapter": "chapter"}
+    filters = "".join(_filter(name, label, sorted(set(ledger[name]) - {""})) for name, label in columns.items())
+    cards = "".join(_card(rows.to_dict("records")) for _, rows in ledger.groupby("claim", sort=False))
+    return f"<div class='lmc-ledger'><p class='lmc-filters'>{filters}</p>{cards}</div>{SCRIPT}"
+
+
+def _filter(name: str, label: str, options: Sequence[str]) -> str:
+    shown = {option: SCALES.get(option, option).replace("_", " ") for option in options}
+    items = "".join(f"<option value='{html.escape(o, quote=True)}'>{html.escape(s)}</option>" for o, s in shown.items())
+    return f"<label>{label} <select name='{name}'><option value=''>all</option>{items}</select></label> "
+
+
+def _card(rows: Sequence[Mapping[str, object]]) -> str:
+    first = {key: html.escape(str(value), quote=True) for key, value in rows[0].items() if key != "parts"}
+    verdicts, profiles = (" ".join(dict.fromkeys(row[name] for row in rows)) for name in ("verdict", "profile"))
+    data = f"data-paper='{first['paper']}' data-verdict='{verdicts}' data-profile='{profiles}' data-chapter='{first['chapter']}'"
+    blocks = "".join(_block(row) for row in rows)
     return (
-        f"<div class='lmc-ledger'><p>{filters}</p><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
-        "<script>document.querySelectorAll('.lmc-ledger select').forEach(function(s){s.onchange=function(){"
-        "var box=s.closest('.lmc-ledger'),all=box.querySelectorAll('select');"
-        "box.querySelectorAll('tbody tr').forEach(function(r){"
-        "r.hidden=![].every.call(all,function(f){return !f.value||r.dataset[f.name]===f.value})})}})</script>"
+        f"<section class='lmc-claim' id='claim-{first['claim']}' {data}>"
+        f"<h3><a href='#claim-{first['claim']}'>{first['claim']}</a> {first['says']}</h3>"
+        f"<p class='lmc-where'><a href='{first['link']}'>{first['paper']}</a>, {first['where']}</p>{blocks}"
+        f"<p class='lmc-rule'><b>Rule.</b> {first['rule']}. <b>Objection.</b> {first['objection']}</p></section>"
     )
 
 
-def _filter(name: str, options: Sequence[str]) -> str:
-    items = "".join(f"<option>{html.escape(option)}</option>" for option in options)
-    return f"<label>{name} <select name='{name}'><option value=''>all</option>{items}</select></label> "
+def _block(row: Mapping[str, object]) -> str:
+    mark = f"<p class='lmc-verdict lmc-{row['verdict'].replace(' ', '-')}'>{MARKS[row['verdict']]} {row['verdict']}"
+    if not row["parts"]:
+        return f"{mark}</p>"
+    safe = {key: html.escape(str(row[key]), quote=True) for key in ("scale", "profile", "chapter", "figure")}
+    where = f"<a href='{safe['chapter']}.html#{safe['figure']}'>{safe['chapter'].replace('_', ' ')}</a>"
+    scale = SCALES.get(safe["profile"], safe["profile"])
+    lines = "".join(_line(part) for part in row["parts"])
+    return (
+        f"{mark} <small>{scale}: {safe['scale']} ({where})</small></p>"
+        f"<div class='lmc-scroll'><table><tbody>{lines}</tbody></table></div>"
+    )
 
 
-def _row(row: Mapping[str, str]) -> str:
-    safe = {key: html.escape(str(value), quote=True) for key, value in row.items()}
-    link = (
-        f"<a href='{safe['chapter']}.html#{safe['figure']}'>{safe['chapter'].replace('_', ' ')}</a>"
-        if row["chapter"]
-        else ""
+def _line(part: Part) -> str:
+    name, unit, rival = (html.escape(text, quote=True) for text in (part.name, part.unit, part.rival))
+    low, high = part.interval
+    mean = np.mean(part.values)
+    if part.exact:
+        told = f"{mean:.3g}, exact"
+    elif len(part.values) == 1:
+        told = f"{mean:.3g}, n = 1"
+    else:
+        told = f"{mean:.3g} [{low:.3g}, {high:.3g}], n = {len(part.values)}"
+    told += f" {unit}; claimed: {part.side} {part.threshold:g}"
+    control = part.control_interval
+    beside = (
+        f"<br>Control, {rival}: {np.mean(part.control):.3g} [{control[0]:.3g}, {control[1]:.3g}]" if control else ""
     )
-    cells = (
-        f"{safe['claim']}<br><small>{safe['where']}</small>",
-        f"{safe['says']}<br><small>Rule: {safe['rule']}.</small>",
-        f"{MARKS[row['verdict']]} {safe['verdict']}",
-        safe["measured"],
-        safe["spread"],
-        safe["scale"],
-        link,
+    if part.rival and not control:
+        beside = f"<br>Control: {rival}"
+    return (
+        f"<tr><th scope='row'>{MARKS[part.verdict]} {name}</th><td>{_strip(part)}</td>"
+        f"<td><b>{part.verdict}</b>: {told}{beside}<br><small>same verdict for thresholds {_range(part.thresholds)}</small></td></tr>"
     )
-    data = "".join(f" data-{key}='{safe[key]}'" for key in ("paper", "verdict", "chapter"))
-    return f"<tr{data}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _range(interval: Interval) -> str:
+    low, high = interval
+    if np.isinf(low) and np.isinf(high):
+        return "of any height"
+    if np.isinf(low):
+        return f"below {high:.3g}"
+    return f"above {low:.3g}" if np.isinf(high) else f"from {low:.3g} to {high:.3g}"
+
+
+def _strip(part: Part) -> str:
+    """Every seed as a dot, the interval as a bar, the control's below it, the threshold as a line across."""
+    ends = [end for interval in (part.interval, part.control_interval or part.interval) for end in interval]
+    shown = [x for x in (*part.values, *part.control, part.threshold, *ends) if np.isfinite(x)]
+    low, high = min(shown), max(shown)
+    span = (high - low) or 1.0
+
+    def at(x: float) -> float:
+        return EDGE + (WIDTH - 2 * EDGE) * float(np.clip((x - low) / span, 0, 1))
+
+    def bar(interval: Interval, y: int, kind: str) -> str:
+        a, b = (at(end) for end in np.clip(interval, low, high))
+        return f"<rect class='{kind}' x='{a:.1f}' y='{y - 3}' width='{max(b - a, 1.5):.1f}' height='6'/>"
+
+    dots = "".join(f"<circle cx='{at(x):.1f}' cy='11' r='3'/>" for x in part.values)
+    rival = bar(part.control_interval, 25, "lmc-control") if part.control else ""
+    line = f"<line x1='{at(part.threshold):.1f}' x2='{at(part.threshold):.1f}' y1='1' y2='{HEIGHT - 1}'/>"
+    words = f"{len(part.values)} values with mean {np.mean(part.values):.3g}; threshold {part.threshold:g}"
+    return (
+        f"<svg class='lmc-strip' viewBox='0 0 {WIDTH} {HEIGHT}' width='{WIDTH}' height='{HEIGHT}' role='img' "
+        f"aria-label='{words}'>{bar(part.interval, 11, 'lmc-interval') if not part.exact else ''}{rival}{line}{dots}</svg>"
+    )

@@ -1,11 +1,17 @@
-"""The claims about forking a network, judged."""
+"""The claims about forking a network, as parts to be judged."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
+from scipy.stats import kendalltau
 
+from lmclib.claims.verdicts import Part, parts_of
 from lmclib.measures.barriers import barrier_height
-from lmclib.measures.kinds import STABLE, barrier_kind
+from lmclib.measures.kinds import STABLE, KindRule, barrier_kind, barrier_shape
+
+MONOTONE = -0.5  # Kendall's τ below which something falls with the fork epoch
+TREATMENTS = {"interpolate": "interpolated statistics", "recompute": "recomputed statistics"}
 
 
 def stable_from(errors: pd.Series, below: float = STABLE) -> float | None:
@@ -18,129 +24,178 @@ def stable_from(errors: pd.Series, below: float = STABLE) -> float | None:
     return next((fork for fork in errors.index if (errors[errors.index >= fork] < below).all()), None)
 
 
-def forking_claims(evolution: pd.DataFrame, geometry: pd.DataFrame) -> dict[str, dict]:
-    """Judge F1 and B1 to B5 and B7 from barrier curves over training and the siblings' geometry.
+def forking_claims(
+    evolution: pd.DataFrame,
+    final: pd.DataFrame,
+    geometry: pd.DataFrame,
+    long_curves: pd.DataFrame,
+    long_geometry: pd.DataFrame,
+) -> dict[str, list[Part]]:
+    """F1, B1 to B5 and B7, as parts with a number a seed.
 
     Args:
-        evolution: `barrier_evolution` of one pair a seed, training split, one treatment of statistics.
+        evolution: `barrier_evolution` of one pair a seed, training split, one treatment of statistics: the first fork over training,
+            and the others at the end at least.
+        final: the same at the end of training, for all forks and both treatments.
         geometry: `sibling_geometry` of the same pairs.
+        long_curves: `barrier_evolution` at the end for the last fork alone, whose children trained as long as the first fork's
+            (`schedule_after_fork="reset"`): what is left of a difference of forks if it is not one of training time.
+        long_geometry: `sibling_geometry` of those.
 
     Returns:
-        For each claim `holds`, `measured`, `values`, `unit` and `figure`, as `judge` takes them.
+        The parts of each claim; one that no seed can judge is left out.
     """
-    seeds = [
-        _Seed(evolution[evolution.seed == seed], geometry[geometry.seed == seed]) for seed in evolution.seed.unique()
-    ]
-
-    def claim(
-        holds: Callable, measured: Callable, values: Callable, unit: str, figure: str, join: str = ", "
-    ) -> dict[str, object]:
-        return {
-            "holds": {seed.name: holds(seed) for seed in seeds},
-            "measured": "by seed: " + join.join(measured(seed) for seed in seeds),
-            "values": [float(values(seed)) for seed in seeds],
-            "unit": unit,
-            "figure": figure,
-        }
-
-    return {
-        "F1": claim(
-            lambda s: bool(s.error[s.forks[0]] > STABLE and stable_from(s.error) is not None),
-            lambda s: (
-                "never stable" if stable_from(s.error) is None else f"stable from fork {stable_from(s.error):.2g}"
-            ),
-            lambda s: s.error[s.forks[0]],
-            "error barrier at the first fork",
-            "fig-against-fork",
-        ),
-        "B1": claim(
-            lambda s: all("ridge" in kind for kind in s.late_kinds) and bool(s.error[s.forks[-1]] < STABLE),
-            lambda s: f"first fork {' → '.join(s.late_kinds)}, last fork ends at {s.error[s.forks[-1]]:.1%}",
-            lambda s: s.mid_error,
-            "error barrier of the first fork in mid-training",
-            "fig-evolution",
-            "; ",
-        ),
-        "B2": claim(
-            lambda s: bool(
-                s.loss[s.forks[0]] > max(s.loss[s.forks[len(s.forks) // 2]], s.loss[s.forks[-1]])
-                and s.mid_loss >= s.loss[s.forks[0]] / 2
-            ),
-            lambda s: f"{s.mid_loss:.2f} nats in mid-training, {s.loss[s.forks[0]]:.2f} at the end",
-            lambda s: s.loss[s.forks[0]],
-            "nats, final loss barrier of the first fork",
-            "fig-evolution",
-            "; ",
-        ),
-        "B3": claim(
-            lambda s: len(set(s.kinds)) >= 3,
-            lambda s: " → ".join(s.kinds),
-            lambda s: len(set(s.kinds)),
-            "kinds",
-            "fig-kinds",
-            "; ",
-        ),
-        "B4": claim(
-            lambda s: [s.first.origin_angle > s.last.origin_angle, s.first.fork_angle > s.last.fork_angle],
-            lambda s: (
-                f"at the origin {s.first.origin_angle:.0f}° → {s.last.origin_angle:.0f}°, "
-                f"at the fork {s.first.fork_angle:.0f}° → {s.last.fork_angle:.0f}°"
-            ),
-            lambda s: s.first.origin_angle - s.last.origin_angle,
-            "degrees that the angle at the origin falls",
-            "fig-geometry",
-            "; ",
-        ),
-        "B5": claim(
-            lambda s: [first > other for first, other in s.planes],
-            lambda s: ", ".join(
-                f"{first:.2f} against the {name} fork's {other:.2f}"
-                for name, (first, other) in zip(("middle", "last"), s.planes, strict=True)
-            ),
-            lambda s: s.planes[0][0] - s.planes[0][1],
-            "cosine of the first fork less that of the middle one, at the same child epoch",
-            "fig-geometry",
-            "; ",
-        ),
-        "B7": claim(
-            lambda s: bool(s.first.distance > s.last.distance),
-            lambda s: f"{s.first.distance:.1f} → {s.last.distance:.1f}",
-            lambda s: s.first.distance - s.last.distance,
-            "by which the distance falls from the first fork to the last",
-            "fig-geometry",
-        ),
+    train = final[final.split == "train"]
+    first, last = train.fork_epoch.min(), train.fork_epoch.max()
+    plain = train[train.norm_stats == "interpolate"]
+    long = _heights(long_curves, "error")[last]
+    claims = {
+        "F1": _separated(train, first, last),
+        "B1": _ridge(evolution, plain, long, first, last),
+        "B2": _early(evolution, geometry, plain, first),
+        "B3": _kinds(plain, first),
+        "B4": [
+            *_falls(geometry, long_geometry, "origin_angle", "degrees", "angle from the origin"),
+            *_falls(geometry, long_geometry, "fork_angle", "degrees", "angle from the fork"),
+        ],
+        "B5": _planes(geometry, long_geometry),
+        "B7": _falls(geometry, long_geometry, "distance", "distance", "distance"),
     }
+    return {claim: parts for claim, parts in claims.items() if parts}
 
 
-class _Seed:
-    """What the rules judge, of one seed: `loss` and `error` are final barriers by fork epoch."""
+def _heights(curves: pd.DataFrame, of: str) -> pd.DataFrame:
+    """Barrier heights: a row a seed, a column a fork."""
+    return curves.groupby(["seed", "fork_epoch"]).apply(
+        lambda curve: barrier_height(curve, of)["barrier"], include_groups=False
+    ).unstack()  # fmt: skip
 
-    def __init__(self, evolution: pd.DataFrame, geometry: pd.DataFrame):
-        self.name = int(evolution.seed.iloc[0])
-        curves = dict(list(evolution.groupby(["fork_epoch", "epoch"])))
-        epochs = sorted(evolution.epoch.unique())
-        end, middle = epochs[-1], epochs[len(epochs) // 2]
-        self.forks = sorted(evolution.fork_epoch.unique())
-        self.loss, self.error = (
-            pd.Series({fork: barrier_height(curves[fork, end], of)["barrier"] for fork in self.forks})
-            for of in ("loss", "error")
+
+def _separated(train: pd.DataFrame, first: float, last: float) -> list[Part]:
+    parts = []
+    for treatment, name in TREATMENTS.items():
+        error = _heights(train[train.norm_stats == treatment], "error")
+        unit = "error barrier at the end"
+        rival = "any two siblings, however late they part: the last fork"
+        parts += parts_of(
+            {"name": f"parted at initialisation, separated; {name}", "values": error[first], "unit": unit,
+             "threshold": STABLE, "rival": rival, "control": error[last]},
+            {"name": f"the last fork, stable; {name}", "values": error[last], "unit": unit, "threshold": STABLE,
+             "side": "below", "rival": "any two siblings: the first fork", "control": error[first]},
+        )  # fmt: skip
+    return parts
+
+
+def _ridge(evolution: pd.DataFrame, plain: pd.DataFrame, long: pd.Series, first: float, last: float) -> list[Part]:
+    end = _heights(plain, "error")
+    late = evolution[(evolution.fork_epoch == first) & (evolution.epoch >= evolution.epoch.max() / 2)]
+    lowest = (
+        late.groupby(["seed", "epoch"])
+        .apply(lambda curve: barrier_height(curve, "error")["barrier"], include_groups=False)
+        .groupby("seed")
+        .min()
+    )
+    return parts_of(
+        {"name": "the first fork, from half of training on", "values": lowest, "threshold": KindRule().bump_below,
+         "unit": "lowest error barrier of the measured epochs",
+         "rival": "any pair late in training: the last fork at its end", "control": end[last]},
+        {"name": "the last fork, trained as long as the first", "values": long, "threshold": STABLE, "side": "below",
+         "unit": "error barrier at the end", "rival": "any pair that trains so long: the first fork",
+         "control": end[first]},
+    )  # fmt: skip
+
+
+def _early(evolution: pd.DataFrame, geometry: pd.DataFrame, plain: pd.DataFrame, first: float) -> list[Part]:
+    of_first = evolution[evolution.fork_epoch == first]
+    over = of_first.groupby(["seed", "epoch"]).apply(
+        lambda curve: barrier_height(curve, "loss")["barrier"], include_groups=False
+    ).unstack()  # fmt: skip
+    squared = geometry[geometry.fork_epoch == first].pivot_table(index="seed", columns="epoch", values="distance") ** 2
+    end = over.columns[-1]
+    middle = min(over.columns, key=lambda epoch: abs(epoch - end / 2))
+    loss = _heights(plain, "loss")
+    return parts_of(
+        {"name": "stands at half of training", "values": over[middle] / over[end], "threshold": 0.5,
+         "unit": f"loss barrier of the first fork at epoch {middle} over that at the end",
+         "rival": "the siblings are far apart by then: squared distance, in place of the barrier",
+         "control": squared[middle] / squared[end]},
+        {"name": "the first fork's is the highest", "values": loss[first] - loss.drop(columns=first).max(axis=1),
+         "threshold": 0, "unit": "nats above the highest of the other forks"},
+    )  # fmt: skip
+
+
+def _kinds(plain: pd.DataFrame, first: float) -> list[Part]:
+    kinds, parabolas, widths = {}, {}, {"error": {}, "loss": {}}
+    for seed, curves in plain.groupby("seed"):
+        by_fork = [curve for _, curve in curves.groupby("fork_epoch")]
+        kinds[seed] = len({barrier_kind(curve) for curve in by_fork})
+        parabolas[seed] = len({barrier_kind(_parabola(curve)) for curve in by_fork})
+        of_first = curves[curves.fork_epoch == first]
+        for of, found in widths.items():
+            found[seed] = barrier_shape(of_first, of)[1]
+    return parts_of(
+        {"name": "kinds over the forks", "values": kinds, "threshold": 2.5, "unit": "kinds of the four",
+         "rival": "parabolas of the same heights, which have no shape of their own", "control": parabolas},
+        *(
+            {"name": f"the first fork's is wider than a parabola, in the {of}", "values": found, "threshold": 0.52,
+             "unit": "share of the segment above ¾ of the height"}
+            for of, found in widths.items()
+        ),
+    )  # fmt: skip
+
+
+def _parabola(curve: pd.DataFrame) -> pd.DataFrame:
+    height = curve.error_barrier.max()
+    return curve.assign(error_barrier=4 * height * curve.alpha * (1 - curve.alpha))
+
+
+def _falls(geometry: pd.DataFrame, long: pd.DataFrame, column: str, unit: str, name: str) -> list[Part]:
+    """That something falls with the fork epoch, and that it still does where the children of both forks train equally long."""
+    end = _at_the_end(geometry, column)
+    tau = {seed: kendalltau(row.index, row).statistic for seed, row in end.iterrows()}
+    gap = end.iloc[:, 0] - _at_the_end(long, column).iloc[:, 0]
+    return parts_of(
+        {"name": f"{name}, over all forks", "values": tau, "threshold": MONOTONE, "side": "below",
+         "unit": "Kendall's τ with the fork epoch"},
+        {"name": f"{name}, children trained equally long", "values": gap, "threshold": 0,
+         "unit": f"{unit} of the first fork less the last one's"},
+    )  # fmt: skip
+
+
+def _at_the_end(geometry: pd.DataFrame, column: str) -> pd.DataFrame:
+    """A row a seed, a column a fork."""
+    last = geometry.sort_values("epoch").groupby(["seed", "fork_epoch"]).last()
+    return last[column].unstack()
+
+
+def _planes(geometry: pd.DataFrame, long: pd.DataFrame) -> list[Part]:
+    forks = sorted(geometry.fork_epoch.unique())
+    first = geometry[geometry.fork_epoch == forks[0]]
+    others = {
+        "the middle fork": geometry[geometry.fork_epoch == forks[len(forks) // 2]],
+        "the last fork": geometry[geometry.fork_epoch == forks[-1]],
+        "the last fork, children trained equally long": long,
+    }
+    return parts_of(
+        *(
+            {"name": f"sooner than {name}", "values": _ahead(first, other), "threshold": 0,
+             "unit": "plane cosine of the first fork less the other's, mean over equal ages"}
+            for name, other in others.items()
         )
-        self.kinds = [barrier_kind(curves[fork, end]) for fork in self.forks]
-        first = self.forks[0]
-        self.late_kinds = [barrier_kind(curves[first, epoch]) for epoch in epochs if epoch >= middle]
-        self.mid_loss, self.mid_error = (
-            barrier_height(curves[first, middle], of)["barrier"] for of in ("loss", "error")
-        )
-        early, middle_fork, late = (
-            geometry[geometry.fork_epoch == fork].sort_values("epoch")
-            for fork in (first, self.forks[len(self.forks) // 2], self.forks[-1])
-        )
-        self.first, self.last = early.iloc[-1], late.iloc[-1]
-        self.planes = [_at_one_age(early, other) for other in (middle_fork, late)]
+    )  # fmt: skip
 
 
-def _at_one_age(early: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float]:
-    """Both forks' plane cosines at the same age: the other's first epoch, and the early fork's nearest to it."""
-    age = other.child_epoch.iloc[0]
-    nearest = early.iloc[(early.child_epoch - age).abs().argmin()]
-    return float(nearest.plane_cosine), float(other.plane_cosine.iloc[0])
+def _ahead(first: pd.DataFrame, other: pd.DataFrame) -> Mapping[int, float]:
+    """By how much the first fork's plane cosine exceeds another's at the same ages, before either is at its end; by seed."""
+    found = {}
+    for seed, rows in other.groupby("seed"):
+        own = first[first.seed == seed].sort_values("child_epoch")
+        rows = rows.sort_values("child_epoch").iloc[:-1]
+        rows = (
+            rows[rows.child_epoch.between(own.child_epoch.iloc[0], own.child_epoch.iloc[-2])]
+            if len(own) > 1
+            else rows[:0]
+        )
+        level = np.interp(rows.child_epoch, own.child_epoch, own.plane_cosine)
+        found[seed] = float(np.mean(level - rows.plane_cosine)) if len(rows) else float("nan")
+    return found

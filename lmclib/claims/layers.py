@@ -1,34 +1,52 @@
-"""The claims about layer-wise barriers, judged."""
+"""The claims about layer-wise barriers, as parts to be judged."""
 
+from collections.abc import Mapping
+
+import numpy as np
 import pandas as pd
 
+from lmclib.claims.verdicts import Part, parts_of
 from lmclib.measures.kinds import STABLE
 from lmclib.measures.layerwise import NETWORK
 
-TENTH = 0.1  # of the full barrier: what "almost none" means in a single layer
+FIRST_BLOCK = 3  # layers from the input: a residual network's stem and first block
+SAME = 0.8  # rank correlation from which on two orders of layers are the same
 
 
 def layer_claims(
-    siblings: pd.DataFrame, low: pd.DataFrame, stairs: pd.DataFrame, windows: pd.DataFrame
-) -> dict[str, dict]:
-    """Judge A1, A2, A12 and A13 at the end of training, siblings of the first fork, training split, against `models`.
+    siblings: pd.DataFrame,
+    low: pd.DataFrame,
+    stairs: pd.DataFrame,
+    windows: pd.DataFrame,
+    random_windows: pd.DataFrame,
+    random_parameters: pd.DataFrame,
+    normed: Mapping[str, pd.DataFrame],
+) -> dict[str, list[Part]]:
+    """A1, A2, A12 and A13 at the end of training, siblings of the first fork, training split, against `models`.
 
     Args:
-        siblings: `layer_table`, a pair a seed.
+        siblings: `layer_table`, a pair a seed, of networks without normalisation.
         low: the same at a low learning rate.
-        stairs: `staircase_table` of the siblings.
+        stairs: `staircase_table` of the siblings, with random orders.
         windows: `window_barriers` of the siblings, a third of the layers wide.
+        random_windows: `random_set_barriers` of as many layers.
+        random_parameters: `parameter_set_barriers`.
+        normed: `layer_table` of networks with batch norm, by how their statistics are treated.
 
     Returns:
-        For each claim `holds`, `measured`, `values`, `unit` and `figure`, as `judge` takes them.
+        The parts of each claim; one that no seed can judge is left out.
     """
     full = _full(siblings, "loss_barrier")
-    return {
-        "A1": _single_layers(siblings),
+    claims = {
+        "A1": [
+            *_single_layers(siblings, "no normalisation", random_parameters),
+            *(part for name, table in normed.items() for part in _single_layers(table, f"batch norm, {name}")),
+        ],
         "A2": _middle(stairs, full),
         "A12": _learning_rate(siblings, low),
-        "A13": _windows(windows, full, siblings.layer.nunique() - 1),
+        "A13": _windows(windows, random_windows, full),
     }
+    return {claim: parts for claim, parts in claims.items() if parts}
 
 
 def _full(table: pd.DataFrame, of: str) -> pd.Series:
@@ -37,74 +55,77 @@ def _full(table: pd.DataFrame, of: str) -> pd.Series:
     return whole.set_index("seed")[of]
 
 
-def _single_layers(table: pd.DataFrame) -> dict:
-    holds, said, parts = {}, [], []
-    full_error = _full(table, "error_barrier")
-    for seed in full_error.index:
-        own = table[(table.seed == seed) & (table.layer != NETWORK) & (table["into"] != "both")]
-        share = {of: own[of].max() / _full(table, of)[seed] for of in ("loss_barrier", "error_barrier")}
-        holds[seed] = [bool(full_error[seed] > STABLE and part < TENTH) for part in share.values()]
-        worst = own.loc[own.loss_barrier.idxmax()].layer
-        said.append(f"loss {share['loss_barrier']:.0%} ({worst}), error {share['error_barrier']:.0%}")
-        parts.append(share["loss_barrier"])
-    return {
-        "holds": holds,
-        "measured": "worst single layer, of the full barrier, by seed: " + "; ".join(said),
-        "values": parts,
-        "unit": "the worst single layer's part of the full loss barrier",
-        "figure": "fig-shares",
+def _worse_way(table: pd.DataFrame) -> pd.DataFrame:
+    """Each layer's loss barrier into the model where it is higher: a row a seed, a column a layer in forward order."""
+    own = table[(table.layer != NETWORK) & (table["into"] != "both")]
+    return own.groupby(["seed", "layer"], sort=False).loss_barrier.max().unstack()[own.layer.unique()]
+
+
+def _single_layers(table: pd.DataFrame, name: str, random: pd.DataFrame | None = None) -> list[Part]:
+    """Layer barriers in equal shares: what a layer would have if each had as much of the full barrier as any other."""
+    equal = _full(table, "loss_barrier") / (table.layer.nunique() - 1)
+    # where there is no barrier there is nothing to share out
+    equal = equal[_full(table, "error_barrier") > STABLE]
+    layers = _worse_way(table).reindex(equal.index).div(equal, axis=0)
+    drawn = None if random is None else _worse_way(random).reindex(equal.index).div(equal, axis=0)
+    looks = {
+        "median layer": lambda shares: shares.median(axis=1),
+        f"all but the first {FIRST_BLOCK} layers": lambda shares: shares.iloc[:, FIRST_BLOCK:].max(axis=1),
+        "every layer": lambda shares: shares.max(axis=1),
     }
+    rival = "as many parameters, drawn from the whole network"
+    control = {} if drawn is None else {what: {"rival": rival, "control": look(drawn)} for what, look in looks.items()}
+    return parts_of(
+        *(
+            {"name": f"{what}; {name}", "values": look(layers), "threshold": 1, "side": "below",
+             "unit": "equal shares of the full loss barrier", **control.get(what, {})}
+            for what, look in looks.items()
+        )
+    )  # fmt: skip
 
 
-def _middle(stairs: pd.DataFrame, full: pd.Series) -> dict:
-    """What adding the middle third of the layers does to the barrier, as a part of the full one."""
-    depth = int(stairs.n_layers.max())
-    holds, said, parts = {}, [], []
-    for seed in full.index:
-        rises = []
-        for order in ("bottom-up", "top-down"):
-            rows = stairs[(stairs.seed == seed) & (stairs.order == order) & (stairs["into"] == "1")]
-            at = rows.set_index("n_layers").loss_barrier
-            rises.append((at[depth - depth // 3] - at[depth // 3]) / full[seed])
-        holds[seed] = [bool(rise > 0.5) for rise in rises]
-        said.append(f"{rises[0]:.0%} bottom-up, {rises[1]:.0%} top-down")
-        parts.append(sum(rises) / 2)
-    return {
-        "holds": holds,
-        "measured": "rise over the middle third of the layers, of the full barrier, by seed: " + "; ".join(said),
-        "values": parts,
-        "unit": "part of the full barrier that the middle third adds, mean of both orders",
-        "figure": "fig-staircases",
-    }
+def _middle(stairs: pd.DataFrame, full: pd.Series) -> list[Part]:
+    """By how much adding the middle third of the layers raises the barrier more than adding another third does."""
+    lead = {}
+    for (seed, order, draw), rows in stairs[stairs["into"] == "1"].groupby(["seed", "order", "draw"]):
+        at = np.r_[0, rows.sort_values("n_layers").loss_barrier]
+        a, b = len(rows) // 3, len(rows) - len(rows) // 3
+        rises = at[a], at[b] - at[a], at[-1] - at[b]
+        lead[seed, order, draw] = (rises[1] - max(rises[0], rises[2])) / full[seed]
+    lead = pd.Series(lead).rename_axis(["seed", "order", "draw"])
+    by_order = lead.groupby(["order", "seed"]).mean()
+    return parts_of(
+        *(
+            {"name": f"the middle third, {order}", "values": by_order[order], "threshold": 0,
+             "unit": "of the full barrier that it adds more than the first or the last third does",
+             "rival": "the middle third of random orders", "control": by_order["random"]}
+            for order in ("bottom-up", "top-down")
+        )
+    )  # fmt: skip
 
 
-def _learning_rate(table: pd.DataFrame, low: pd.DataFrame) -> dict:
-    full = [_full(one, "loss_barrier") for one in (table, low)]
-    apart = abs(full[0].mean() - full[1].mean()) > full[0].std() + full[1].std()
-    worst = []
-    for one in (table, low):
-        own = one[(one.layer != NETWORK) & (one["into"] == "both")]
-        worst.append(own.groupby("layer", sort=False).loss_barrier.mean().idxmax())
-    return {
-        "holds": {"both rates": [bool(apart), worst[0] != worst[1]]},
-        "measured": f"full barrier {full[0].mean():.3g} ± {full[0].std():.2g} nats, worst layer {worst[0]}; at the low rate "
-        f"{full[1].mean():.3g} ± {full[1].std():.2g}, worst layer {worst[1]}",
-        "values": (full[0] - full[1]).tolist(),
-        "unit": "nats that the full loss barrier falls with the rate",
-        "figure": "fig-layers",
-    }
+def _learning_rate(table: pd.DataFrame, low: pd.DataFrame) -> list[Part]:
+    full = _full(table, "loss_barrier") - _full(low, "loss_barrier")
+    one, two = (_worse_way(part) for part in (table, low))
+    seeds = list(one.index)
+    after = dict(zip(seeds, [*seeds[1:], seeds[0]], strict=True))
+    between = {seed: one.loc[seed].corr(two.loc[seed], method="spearman") for seed in seeds if seed in two.index}
+    noise = {seed: one.loc[seed].corr(one.loc[after[seed]], method="spearman") for seed in seeds if len(seeds) > 1}
+    return parts_of(
+        {"name": "the full barrier", "values": full, "threshold": 0, "unit": "nats that it is higher at the high rate"},
+        {"name": "which layers have one", "values": between, "threshold": SAME, "side": "below",
+         "unit": "rank correlation of layer barriers between the rates",
+         "rival": "chance: two seeds at one rate", "control": noise},
+    )  # fmt: skip
 
 
-def _windows(windows: pd.DataFrame, full: pd.Series, depth: int) -> dict:
-    rows = windows[windows["into"] == "both"]
-    share = (rows.loss_barrier / rows.seed.map(full)).groupby([rows.layer, rows.seed], sort=False).mean().unstack()
-    best = share.mean(axis=1).idxmax()
-    equal = rows.n_layers.iloc[0] / depth
-    highest = share.loc[best]
-    return {
-        "holds": {"all seeds": bool(highest.mean() - equal > highest.std())},
-        "measured": f"the {rows.n_layers.iloc[0]} layers from {best} on alone make {highest.mean():.0%} of the full barrier; an equal share is {equal:.0%}",
-        "values": highest.tolist(),
-        "unit": "part of the full barrier",
-        "figure": "fig-windows",
-    }
+def _windows(windows: pd.DataFrame, random: pd.DataFrame, full: pd.Series) -> list[Part]:
+    """How much the highest window stands out of all, against the highest of as many random sets of as many layers."""
+    both = windows[windows["into"] == "both"]
+    stands_out = both.groupby("seed").loss_barrier.agg(lambda b: b.max() / b.mean())
+    drawn = random.groupby(["seed", "draw"]).loss_barrier.agg(lambda b: b.max() / b.mean()).groupby("seed").mean()
+    return parts_of(
+        {"name": "windows of a third of the layers", "values": stands_out[full > 0], "threshold": 1,
+         "unit": "highest over mean window", "rival": "the highest of as many random sets of as many layers",
+         "control": drawn},
+    )  # fmt: skip

@@ -1,109 +1,142 @@
-"""The claims about predicting barriers, judged."""
+"""The claims about predicting barriers, as parts to be judged."""
 
+from collections.abc import Mapping
+
+import numpy as np
 import pandas as pd
 
+from lmclib.claims.verdicts import Part, parts_of
 from lmclib.measures.agreement import agreement
 
 BALLPARK, MATTERS = 2, 0.01  # a factor; nats, below which a barrier's prediction is not judged
 AS_CHEAP = 1.5  # of Proposition 1's cost in counted passes
+GOOD = 0.8  # a rank correlation
+FEWEST = 5  # sets of one size that a rank correlation is taken over
 
 
-def prediction_claims(forks: pd.DataFrame, layers: pd.DataFrame, steps: pd.DataFrame) -> dict[str, dict]:
-    """Judge B6, B8, B9 and B10; B6 is left out where no barrier is high enough to be judged.
+def prediction_claims(
+    forks: pd.DataFrame, geometry: pd.DataFrame, layers: pd.DataFrame, sets: pd.DataFrame
+) -> dict[str, list[Part]]:
+    """B6, B8, B9 and B10, as parts with a number a seed.
 
     Args:
-        forks: the full path by `published` at the end of training: `case` (the first two are judged), `seed`, `fork_epoch`,
-            `predicted`, `actual`.
-        layers: single layers over forks and epochs: `seed`, `fork_epoch`, `epoch`, `layer`, `barrier`, `energy`, `distance`.
-        steps: steps of staircases: `seed`, `predicted`, `actual`.
+        forks: the full path by `published` at the end of training: `case`, `seed`, `fork_epoch`, `predicted`, `actual`.
+        geometry: the siblings' distance there: `case`, `seed`, `fork_epoch`, `distance`.
+        layers: single layers over forks and epochs: `seed`, `fork_epoch`, `epoch`, `layer`, `barrier`, `energy`, `distance`,
+            `parameters`.
+        sets: sets of layers at the end of training: `seed`, `set`, `n_layers`, `predicted`, `actual`; single layers among them.
 
     Returns:
-        For each claim `holds`, `measured`, `values`, `unit` and `figure`, as `judge` takes them.
+        The parts of each claim; one that no seed can judge is left out.
     """
-    claims = {"B6": _ballpark(forks), "B8": _layers(layers), "B9": _both_needed(layers), "B10": _staircases(steps)}
-    return {name: claim for name, claim in claims.items() if claim["holds"]}
+    claims = {"B6": _ballpark(forks, geometry), "B8": _layers(layers), "B9": _both_needed(layers), "B10": _sets(sets)}
+    return {claim: parts for claim, parts in claims.items() if parts}
 
 
-def better_predictor_claim(table: pd.DataFrame, cost: pd.Series) -> dict:
-    """Judge B12b from the full path by several methods (`method`, `seed`, `predicted`, `actual`) and each method's cost."""
+def better_predictor_claim(table: pd.DataFrame, cost: pd.Series) -> list[Part]:
+    """B12b from the full path by several methods (`method`, `seed`, `predicted`, `actual`) and each method's cost in passes."""
     rivals = [m for m in cost.index if m != "published" and cost[m] <= AS_CHEAP * cost["published"]]
-    holds, said, factors = {}, [], []
+    gain, nothing = {}, {}
     for seed, rows in table.groupby("seed"):
         off = {m: agreement(own.predicted, own.actual).relative_error for m, own in rows.groupby("method")}
-        best = min(rivals, key=off.get, default=None)
-        holds[int(seed)] = best is not None and off[best] < off["published"]
-        said.append(f"{best} {off[best]:.0%} against {off['published']:.0%}" if best else "no method is as cheap")
-        factors.append(off["published"] / off[best] if best else float("nan"))
-    return {
-        "holds": holds,
-        "measured": "median relative error by seed: " + "; ".join(said),
-        "values": factors,
-        "unit": "times smaller error than Proposition 1's at about its cost or less",
-        "figure": "fig-price",
-    }
+        best = min((off[m] for m in rivals if m in off), default=float("nan"))
+        gain[seed], nothing[seed] = best - off["published"], -off["published"]
+    return parts_of(
+        {"name": "at most half more passes than Proposition 1", "values": gain, "threshold": 0, "side": "below",
+         "unit": "median relative error, less Proposition 1's",
+         "rival": "one pass: the midpoint itself, evaluated", "control": nothing},
+    )  # fmt: skip
 
 
-def _ballpark(forks: pd.DataFrame) -> dict:
-    cases = list(forks["case"].unique())[:2]
-    chosen = forks[forks["case"].isin(cases) & (forks.actual > MATTERS)]
-    ratio = chosen.predicted / chosen.actual
-    near = ratio.between(1 / BALLPARK, BALLPARK).groupby([chosen.seed, chosen["case"]], sort=False).mean()
-    # a seed without such a barrier in one of the cases is judged by the other
-    by_seed = {int(seed): part.droplevel(0) for seed, part in near.groupby(level=0)}
-    return {
-        "holds": {seed: [bool(share > 0.5) for share in part] for seed, part in by_seed.items()},
-        "measured": "forks within a factor of two, by seed: "
-        + "; ".join(", ".join(f"{case} {share:.0%}" for case, share in part.items()) for part in by_seed.values()),
-        "values": ratio.groupby(chosen.seed).median().tolist(),
-        "unit": "median of predicted over actual",
-        "figure": "fig-prediction",
-    }
+def _ballpark(forks: pd.DataFrame, geometry: pd.DataFrame) -> list[Part]:
+    """The median factor by which a prediction is off, beside a curvature that is the same for all pairs of other seeds."""
+    keys = ["case", "seed", "fork_epoch"]
+    table = forks.merge(geometry[[*keys, "distance"]], on=keys)
+    table = table[table.actual > MATTERS].assign(bent=lambda rows: rows.actual / rows.distance**2)
+    wanted = []
+    for case, rows in table.groupby("case", sort=False):
+        factor, rival = {}, {}
+        for seed, own in rows.groupby("seed"):
+            others = rows[rows.seed != seed].bent.median()
+            factor[seed] = _factor(own.predicted, own.actual)
+            rival[seed] = _factor(others * own.distance**2, own.actual)
+        wanted.append(
+            {"name": str(case), "values": factor, "threshold": BALLPARK, "side": "below",
+             "unit": "median factor by which forks are off, up or down",
+             "rival": "squared distance times the median curvature of the other seeds", "control": rival}
+        )  # fmt: skip
+    return parts_of(*wanted)
 
 
-def _layers(layers: pd.DataFrame) -> dict:
-    moments = layers.groupby(["seed", "fork_epoch", "epoch"])[["energy", "barrier"]].apply(
-        lambda rows: rows.energy.corr(rows.barrier, method="spearman")
-    )
-    by_seed = moments.groupby("seed").median()
-    return {
-        "holds": {int(seed): bool(value > 0.8) for seed, value in by_seed.items()},
-        "measured": "by seed: " + ", ".join(f"{value:.2f}" for value in by_seed),
-        "values": by_seed.tolist(),
-        "unit": "median rank correlation over layers",
-        "figure": "fig-triptych",
-    }
+def _factor(predicted: pd.Series, actual: pd.Series) -> float:
+    """The median of max(p/a, a/p); infinite where a prediction has the wrong sign, which the median bears."""
+    ratio = (predicted / actual).where(lambda r: r > 0)
+    return float(np.maximum(ratio, 1 / ratio).fillna(np.inf).median())
 
 
-def _both_needed(layers: pd.DataFrame) -> dict:
-    layers = layers.assign(squared=layers.distance**2, curvature=layers.energy / layers.distance**2)
-    rho = {
-        int(seed): {
-            what: rows[what].corr(rows.barrier, method="spearman") for what in ("energy", "curvature", "squared")
-        }
-        for seed, rows in layers.groupby("seed")
-    }
-    return {
-        "holds": {
-            seed: [bool(r["energy"] > r[other]) for other in ("curvature", "squared")] for seed, r in rho.items()
-        },
-        "measured": "rank correlation with the layer barrier by seed: "
-        + "; ".join(
-            f"energy {r['energy']:.2f}, curvature alone {r['curvature']:.2f}, squared distance alone {r['squared']:.2f}"
-            for r in rho.values()
-        ),
-        "values": [r["energy"] - max(r["curvature"], r["squared"]) for r in rho.values()],
-        "unit": "by which the energy's rank correlation exceeds the better one's of the two",
-        "figure": "fig-triptych",
-    }
+def _correlation(layers: pd.DataFrame, of: str) -> dict[int, float]:
+    """Rank correlation over layers with the barrier, the median over forks and epochs, by seed."""
+    found: dict[int, list[float]] = {}
+    for (seed, _, _), rows in layers.groupby(["seed", "fork_epoch", "epoch"]):
+        found.setdefault(seed, []).append(rows[of].corr(rows.barrier, method="spearman"))
+    return {seed: float(np.median(values)) for seed, values in found.items()}
 
 
-def _staircases(steps: pd.DataFrame) -> dict:
-    by_seed = {int(seed): agreement(rows.predicted, rows.actual) for seed, rows in steps.groupby("seed")}
-    return {
-        "holds": {seed: bool(a.spearman > 0.8) for seed, a in by_seed.items()},
-        "measured": "by seed: "
-        + "; ".join(f"ρ {a.spearman:.2f}, predicted over actual {a.ratio:.2f}" for a in by_seed.values()),
-        "values": [a.spearman for a in by_seed.values()],
-        "unit": "rank correlation over the steps of all staircases",
-        "figure": "fig-energy-matrix",
-    }
+def _looks(layers: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
+    last = layers.groupby(["seed", "fork_epoch"]).epoch.transform("max")
+    return {"at the end of training": layers[layers.epoch == last], "over training": layers[layers.epoch < last]}
+
+
+def _layers(layers: pd.DataFrame) -> list[Part]:
+    rivals = {"distance": "squared distance alone", "parameters": "the number of parameters alone"}
+    return parts_of(
+        *(
+            {"name": f"{when}, against {rivals[rival]}", "values": _correlation(rows, "energy"),
+             "threshold": GOOD, "unit": "rank correlation over layers, median over forks and epochs",
+             "rival": rivals[rival], "control": _correlation(rows, rival)}
+            for when, rows in _looks(layers).items()
+            for rival in rivals
+        )
+    )  # fmt: skip
+
+
+def _both_needed(layers: pd.DataFrame) -> list[Part]:
+    layers = layers.assign(curvature=layers.energy / layers.distance**2)
+    wanted = []
+    for when, rows in _looks(layers).items():
+        rho = pd.DataFrame(
+            {of: pd.Series(_correlation(rows, of), dtype=float) for of in ("energy", "curvature", "distance")}
+        )
+        wanted.append(
+            {"name": when, "values": rho.energy - rho[["curvature", "distance"]].max(axis=1), "threshold": 0,
+             "unit": "rank correlation of the energy, less the better one's of curvature alone and squared distance alone"}
+        )  # fmt: skip
+    return parts_of(*wanted)
+
+
+def _sets(sets: pd.DataFrame) -> list[Part]:
+    """Ranks among sets of one size, and heights, beside the sum of the layers' own measured, or predicted, barriers."""
+    found: dict[str, dict] = {name: {} for name in ("ranks", "rank sums", "rank own", "off", "off sums")}
+    for seed, rows in sets.groupby("seed"):
+        single = rows[rows.n_layers == 1].assign(layer=lambda r: r.set.str.index("1")).set_index("layer").sort_index()
+        members = np.array([[int(digit) for digit in key] for key in rows.set])[:, single.index]
+        rows = rows.assign(measured=members @ single.actual.to_numpy(), own=members @ single.predicted.to_numpy())
+        several = rows[rows.n_layers.between(2, rows.n_layers.max() - 1)]
+        for name, of in (("ranks", "predicted"), ("rank sums", "measured"), ("rank own", "own")):
+            found[name][seed] = _within_sizes(several, of)
+        for name, of in (("off", "predicted"), ("off sums", "measured")):
+            found[name][seed] = agreement(several[of], several.actual).relative_error
+    ranks = {"values": found["ranks"], "threshold": GOOD, "unit": "rank correlation within one size, mean over sizes"}
+    measured, own = "the sum of the layers' own measured barriers", "the sum of the layers' own predicted barriers"
+    return parts_of(
+        {"name": f"ranks, against {measured}", **ranks, "rival": measured, "control": found["rank sums"]},
+        {"name": f"ranks, against {own}", **ranks, "rival": own, "control": found["rank own"]},
+        {"name": "heights", "values": found["off"], "threshold": 0.5, "side": "below", "unit": "median relative error",
+         "rival": measured, "control": found["off sums"]},
+    )  # fmt: skip
+
+
+def _within_sizes(rows: pd.DataFrame, of: str) -> float:
+    sizes = [own for _, own in rows.drop_duplicates("set").groupby("n_layers") if len(own) >= FEWEST]
+    found = [own[of].corr(own.actual, method="spearman") for own in sizes]
+    return float(np.nanmean(found)) if found else float("nan")

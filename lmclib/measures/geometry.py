@@ -31,7 +31,10 @@ def distance(t1: State, t2: State) -> float:
 
 
 def layer_distances(cube: LayerCube) -> pd.DataFrame:
-    r"""Every layer's part of the distance, $\lVert P_\ell(\theta_2 - \theta_1)\rVert$ over its parameters: `layer`, `distance`.
+    r"""Every layer's part of the distance, $\lVert P_\ell(\theta_2 - \theta_1)\rVert$, and how many parameters it has.
+
+    Returns:
+        A row a layer: `layer`, `distance`, `parameters`.
 
     Source:
         Landscaping Linear Mode Connectivity, figures 15 to 20.
@@ -45,7 +48,7 @@ def layer_distances(cube: LayerCube) -> pd.DataFrame:
     rows = []
     for layer in cube.ends.layers:
         one, two = ({key: state[key] for key in layer.parameters} for state in (cube.ends.t1, cube.ends.t2))
-        rows.append({"layer": layer.name, "distance": distance(one, two)})
+        rows.append({"layer": layer.name, "distance": distance(one, two), "parameters": len(flatten(one))})
     return pd.DataFrame(rows)
 
 

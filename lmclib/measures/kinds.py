@@ -64,14 +64,14 @@ def barrier_kind(curve: pd.DataFrame, rule: KindRule | None = None) -> str:
     return (rule or KindRule()).name(*barrier_shape(curve))
 
 
-def barrier_shape(curve: pd.DataFrame) -> tuple[float, float]:
-    r"""The height $h$ of an error barrier and the share of the segment that lies above $\frac34 h$, linear between points.
+def barrier_shape(curve: pd.DataFrame, of: str = "error") -> tuple[float, float]:
+    r"""The height $h$ of a barrier in the error, or the loss, and the share of the segment that lies above $\frac34 h$, linear between points.
 
     Example:
         >>> grid = np.linspace(0, 1, 1001)
         >>> [round(v, 2) for v in barrier_shape(pd.DataFrame({"alpha": grid, "error_barrier": 4 * grid * (1 - grid)}))]
         [1.0, 0.5]
     """
-    barrier = curve["error_barrier"].to_numpy()
+    barrier = curve[f"{of}_barrier"].to_numpy()
     height, fine = barrier.max(), np.linspace(0, 1, 1001)
     return float(height), float((np.interp(fine, curve["alpha"], barrier) > 0.75 * height).mean())

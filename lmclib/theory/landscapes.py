@@ -107,6 +107,32 @@ def hierarchy(minima: Sequence[float]) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("distance", ignore_index=True)
 
 
+def worst_order(minima: Sequence[float]) -> float:
+    """The least ratio of a barrier to one between minima that are less far apart; below 1 where farther is not always higher.
+
+    Example:
+        >>> worst_order([-1, 1]), bool(worst_order([0, 2, 4.1, 10]) < 1)
+        (inf, True)
+    """
+    pairs = _barriers(minima)
+    return min((b / other for far, b in pairs for near, other in pairs if far > near), default=np.inf)
+
+
+def find_reversal(most: int = 10) -> list[int]:
+    """The four whole numbers from 0 to `most` between which a barrier over a longer way is lowest beside one over a shorter way."""
+    return [*min(([0, *rest] for rest in combinations(range(1, most + 1), 3)), key=worst_order)]
+
+
+def _barriers(minima: Sequence[float]) -> list[tuple[float, float]]:
+    """Distance and barrier of every two minima, as `hierarchy` has them, in plain numbers."""
+    coefficients = np.poly([*minima, *minima])
+    stationary = np.roots(np.polyder(coefficients)).real
+    return [
+        (b - a, float(np.polyval(coefficients, stationary[(stationary > a) & (stationary < b)]).max()))
+        for a, b in combinations(sorted(minima), 2)
+    ]
+
+
 def diagonal_network_paths(w1: Sequence[float], w2: Sequence[float], alphas: np.ndarray) -> pd.DataFrame:
     r"""The loss $\tfrac12 (w_2 w_1 - 1)^2$ of a 1-D linear network along the joint path and four single-layer cuts.
 
@@ -153,3 +179,16 @@ def bent_but_low() -> sympy.Expr:
         (True, True)
     """
     return 4 * T * (T - 1) + sympy.Rational(9, 20) * sympy.sin(2 * sympy.pi * T) ** 2
+
+
+def least_curvature_below_chord() -> float:
+    """The least second derivative of `bent_but_low`, whose barrier is nowhere positive.
+
+    Example:
+        >>> least_curvature_below_chord() < 0
+        True
+    """
+    grid = np.linspace(0, 1, 201)
+    if evaluate(barrier(bent_but_low(), 0, 1), grid).max() > 1e-12:  # rounding
+        raise LmcError("bent_but_low: has a barrier, so it shows nothing")
+    return float(sympy.lambdify(T, sympy.diff(bent_but_low(), T, 2))(grid).min())
