@@ -22,12 +22,13 @@ def measuring_chapters() -> list[str]:
     return [path.stem for path in sorted(BOOK.glob("*.ipynb")) if _cells(path)]
 
 
-def measure(chapter: str, given: Mapping[str, object]) -> dict[str, object]:
+def measure(chapter: str, given: Mapping[str, object], until: str | None = None) -> dict[str, object]:
     """Run a chapter's measuring cells, in order and in this process.
 
     Args:
         chapter: its name.
         given: parameters that override those of its first cell.
+        until: the name of a variable; cells after the one that sets it are left out.
 
     Returns:
         The variables that the cells leave behind.
@@ -35,7 +36,7 @@ def measure(chapter: str, given: Mapping[str, object]) -> dict[str, object]:
     Raises:
         LmcError: no such chapter, one without anything to measure, a wrong parameter, or what the cells raise.
     """
-    return _run_cells(chapter, _source(chapter), given)
+    return _run_cells(chapter, _source(chapter), given, until)
 
 
 def chapter_settings(chapter: str, given: Mapping[str, object]) -> Settings:
@@ -103,7 +104,9 @@ def absolute_paths(given: Mapping[str, object], base: Path) -> dict[str, object]
     return absolute
 
 
-def _run_cells(chapter: str, cells: Sequence[str], given: Mapping[str, object]) -> dict[str, object]:
+def _run_cells(
+    chapter: str, cells: Sequence[str], given: Mapping[str, object], until: str | None = None
+) -> dict[str, object]:
     """The variables that a parameters cell, given parameters and the cells after it leave behind."""
     first, *rest = cells
     # functions of a cell have the name that they have in a notebook, so that they find the same tables
@@ -112,6 +115,8 @@ def _run_cells(chapter: str, cells: Sequence[str], given: Mapping[str, object]) 
     namespace.update(given)
     for i, cell in enumerate(rest, 1):
         _run(cell, f"<{chapter}: measuring cell {i}>", namespace)
+        if until in namespace:
+            break
     return namespace
 
 

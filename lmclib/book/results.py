@@ -36,32 +36,42 @@ class Results:
     said: str
 
 
-def results_by_scale(chapter: str, tables: Mapping[str, object]) -> dict[str, Results]:
+def results_by_scale(chapter: str, tables: Mapping[str, object], needed: str) -> dict[str, Results]:
     """A chapter's results at every scale at which it has some, the largest first, by the names of the scales.
 
     Args:
         chapter: its name.
         tables: what its measuring cells have just left behind, its `globals()`.
+        needed: the variable that a figure is drawn from: what comes after it may be missing.
     """
     settings = tables["settings"]
     here = Results(tables, f"{_what(tables)}; {hardware()}")
     own = SCALES.get(settings.profile, SCALES["digits"])
     others = [scale for scale in COMMITTED if settings.has_profile(scale) and SCALES[scale] != own]
-    found = {scale: find_results(chapter, scale, settings.store) for scale in others}
+    found = {scale: find_results(chapter, scale, settings.store, needed) for scale in others}
+    if missing := [SCALES[scale].lower() for scale, results in found.items() if results is None]:
+        how = f"`lmclib plan {chapter}` says what that would take"
+        here = Results(tables, f"{here.said}; not run on the scales {' and '.join(missing)} ({how})")
     by_name = {own: here, **{SCALES[scale]: results for scale, results in found.items() if results is not None}}
     return {name: by_name[name] for name in SCALES.values() if name in by_name}
 
 
-def find_results(chapter: str, profile: str, store: str | Path = RUNS) -> Results | None:
+def find_results(chapter: str, profile: str, store: str | Path = RUNS, needed: str | None = None) -> Results | None:
     """A chapter's results at a profile, committed or in a store, of as many seeds as are finished; None where not one is.
 
     Nothing is computed.
+
+    Args:
+        chapter: its name.
+        profile: the scale.
+        store: a store that may have what is not committed.
+        needed: the variable up to which they are needed; all by default.
     """
     given = {"profile": profile, "store": str(store), **_summary(chapter, profile).get("given", {})}
     for seeds in _seed_counts(chapter, given):
         try:
             with dry_run() as found:
-                tables = measure(chapter, {**given, **seeds})
+                tables = measure(chapter, {**given, **seeds}, needed)
         except NotRun:
             continue
         said = f"{_what(tables)}; {caption(summarise(chapter, found, profile, {}))}"

@@ -73,7 +73,8 @@ def _heights(curves: pd.DataFrame, of: str) -> pd.DataFrame:
 
 def _separated(train: pd.DataFrame, first: float, last: float) -> list[Part]:
     parts = []
-    for treatment, name in TREATMENTS.items():
+    for treatment in train.norm_stats.unique():
+        name = TREATMENTS[treatment]
         error = _heights(train[train.norm_stats == treatment], "error")
         unit = "error barrier at the end"
         rival = "any two siblings, however late they part: the last fork"

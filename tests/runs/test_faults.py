@@ -167,9 +167,7 @@ def test_a_store_that_may_only_be_read_answers_what_it_has(family, nothing_train
         (again,) = fork_all([SPEC], chosen, progress=False)
         table = lmc.barrier_evolution([again], 3, progress=False)
         settings = Settings({"profile": "smoke", "store": str(chosen)}, {"store"})
-        row = lmc.judge(
-            "B11", {0: True}, "m", [1, 2], "units", "toy", "fig-x", settings=settings, chapter="toy_barriers"
-        )
+        row = lmc.judge("B11", [lmc.Part("p", (1, 2), "units", 0)], "toy", settings, "toy_barriers")
         return table, row
 
     before = look(family.store.root)

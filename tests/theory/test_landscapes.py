@@ -55,3 +55,17 @@ def test_toy_landscapes_refuse_what_is_none():
     for minima in ([1, 1], [1], [0, float("inf")], ["a", 2], "12"):
         with pytest.raises(LmcError, match="at least two distinct"):
             landscapes.product_of_quadratics(minima)
+
+
+def test_a_reversal_is_found_where_there_is_one():
+    minima = landscapes.find_reversal(8)
+    table = landscapes.hierarchy(minima)
+    ratios = [
+        far.barrier / near.barrier
+        for far in table.itertuples()
+        for near in table.itertuples()
+        if far.distance > near.distance
+    ]
+    assert landscapes.worst_order(minima) == pytest.approx(min(ratios))
+    assert min(ratios) < 1
+    assert landscapes.worst_order([-1.5, -1, 1, 1.5]) == pytest.approx(1)

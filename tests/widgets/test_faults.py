@@ -99,6 +99,8 @@ def test_captions_hold_what_a_reader_chose_and_nothing_that_runs(tmp_path):
     settings = SimpleNamespace(
         profile="smoke", model="<script>", epochs=2, store=tmp_path, has_profile=lambda name: False
     )
-    said = results_by_scale("resnet_forking", {"settings": settings, "families": [family]})["Embedded data"].said
+    said = results_by_scale("resnet_forking", {"settings": settings, "families": [family]}, "final")[
+        "Embedded data"
+    ].said
     assert "<script> on digits" in said
     assert "&lt;script&gt; on digits" in Tabs(drawn, {"Here": Results(pd.DataFrame(), said)}).html()
