@@ -1,5 +1,6 @@
 """The ledger as cards, a card a claim, with filters that work without Python."""
 
+import base64
 import html
 from collections.abc import Mapping, Sequence
 
@@ -19,12 +20,32 @@ SCRIPT = (
 )
 
 
-def as_html(ledger: pd.DataFrame) -> str:
-    """The ledger, from `lmclib.book.ledger.table`: a card a claim, in it a block a scale and a line a part."""
+def as_html(ledger: pd.DataFrame, parts: pd.DataFrame | None = None) -> str:
+    """The ledger as cards: a card a claim, in it a block a scale and a line a part.
+
+    Args:
+        ledger: from `lmclib.book.ledger.table`.
+        parts: the same, a row a part, to be taken along as CSV and JSON.
+    """
     columns = {"paper": "paper", "verdict": "verdict", "profile": "scale", "chapter": "chapter"}
     filters = "".join(_filter(name, label, sorted(set(ledger[name]) - {""})) for name, label in columns.items())
     cards = "".join(_card(rows.to_dict("records")) for _, rows in ledger.groupby("claim", sort=False))
-    return f"<div class='lmc-ledger'><p class='lmc-filters'>{filters}</p>{cards}</div>{SCRIPT}"
+    files = (
+        ""
+        if parts is None
+        else f"<p>Take it along: {_file(parts.to_csv(index=False), 'csv')} {_file(_as_json(parts), 'json')}</p>"
+    )
+    return f"<div class='lmc-ledger'><p class='lmc-filters'>{filters}</p>{files}{cards}</div>{SCRIPT}"
+
+
+def _file(text: str, kind: str) -> str:
+    """A link that saves a file without a server."""
+    content = base64.b64encode(text.encode()).decode()
+    return f"<a download='ledger.{kind}' href='data:text/{kind};base64,{content}'>{kind.upper()}</a>"
+
+
+def _as_json(parts: pd.DataFrame) -> str:
+    return parts.to_json(orient="records", indent=1, force_ascii=False)
 
 
 def _filter(name: str, label: str, options: Sequence[str]) -> str:

@@ -139,7 +139,7 @@ def test_minima_of_the_toy_landscape_move(page, site):
 
 def test_the_ledger_filters_without_python(page, site):
     page.goto(f"{site}/book/ledger.html")
-    rows = page.locator(".lmc-ledger tbody tr:visible")
+    rows = page.locator(".lmc-claim:visible")
     everything = rows.count()
     page.locator(".lmc-ledger select[name=chapter]").select_option("toy_barriers")
     assert 0 < rows.count() < everything

@@ -1,6 +1,8 @@
 """The ledger's cards: what they say and show, and that nothing in them runs."""
 
+import base64
 import re
+from io import BytesIO
 
 import pandas as pd
 
@@ -71,3 +73,11 @@ def test_what_was_read_is_escaped():
     shown = page({**one, **dict.fromkeys((*COMMON, "scale", "chapter", "figure"), hostile)})
     assert "alert(1)<" not in shown.replace("&lt;", "")
     assert shown.count("<script") == 1
+
+
+def test_the_ledger_can_be_taken_along():
+    parts = pd.DataFrame({"claim": ["A1"], "part": ["<b>"], "mean": [1.5]})
+    shown = as_html(pd.DataFrame([{**COMMON, **PLACE, **row()}]), parts)
+    found = dict(re.findall(r"download='ledger\.(\w+)' href='data:[^,]*,([^']*)'", shown))
+    assert pd.read_csv(BytesIO(base64.b64decode(found["csv"]))).equals(parts)
+    assert pd.read_json(BytesIO(base64.b64decode(found["json"]))).equals(parts)
