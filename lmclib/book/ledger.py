@@ -21,7 +21,7 @@ FOLDER = "ledger"  # in a store and among the results, with a folder a profile
 NOT_RUN = "not run"
 
 
-def judge(claim: str, parts: Sequence[Part], scale: str, settings: Settings, chapter: str) -> pd.DataFrame:
+def judge(claim: str, parts: Sequence[Part], scale: str, settings: Settings, chapter: str) -> dict:
     """Judge a claim by its parts; write its row down if the chapter ran with its profile's own parameters.
 
     A rerun with other parameters is an experiment of its reader's: it shows its rows and leaves the book's alone.
@@ -34,7 +34,7 @@ def judge(claim: str, parts: Sequence[Part], scale: str, settings: Settings, cha
         chapter: the chapter's name.
 
     Returns:
-        A row a part: `claim`, `part`, `verdict`, `mean`, `low`, `high`, `threshold`, `control` and `n`.
+        The row, in plain values: what `lmclib.charts.ledger.cards` shows.
 
     Raises:
         LmcError: an unknown claim, or nothing to judge.
@@ -49,7 +49,7 @@ def judge(claim: str, parts: Sequence[Part], scale: str, settings: Settings, cha
         dry.judged.append(row)
     elif not settings.overridden:
         _note(rows_path(from_root(settings.store), settings.profile, chapter), row)
-    return part_table([row])
+    return row
 
 
 def _note(path: Path, row: Mapping[str, object]) -> None:
@@ -114,8 +114,13 @@ def part_table(found: Sequence[Mapping[str, object]]) -> pd.DataFrame:
 
 def table(store: str | Path, profile: str) -> pd.DataFrame:
     """Every claim in order, and each scale at which it was run: `claim`, `paper`, `where`, `says`, `rule`, `objection`, `verdict`, …"""
-    by_claim: dict[str, list[dict]] = {}
-    for row in rows(store, profile):
+    return claim_table(rows(store, profile), list(CLAIMS))
+
+
+def claim_table(found: Sequence[Mapping[str, object]], claims: Sequence[str]) -> pd.DataFrame:
+    """Claims as a table, a row a claim and scale at which it was run, or one that says that it was not."""
+    by_claim: dict[str, list] = {}
+    for row in found:
         by_claim.setdefault(row["claim"], []).append(row)
     return pd.DataFrame(
         {
@@ -130,6 +135,6 @@ def table(store: str | Path, profile: str) -> pd.DataFrame:
             "parts": parts_in(row) if row else [],
             **{name: row.get(name, "") for name in ("profile", "scale", "chapter", "figure")},
         }
-        for claim in CLAIMS.values()
+        for claim in map(CLAIMS.get, claims)
         for row in by_claim.get(claim.id, [{}])
     )

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from IPython.display import HTML
 
+from lmclib.book.ledger import claim_table
 from lmclib.claims.verdicts import Interval, Part
 
 MARKS = {"holds": "✓", "explained": "≈", "mixed": "◐", "undecided": "?", "fails": "✗", "not run": "·"}
@@ -18,6 +20,17 @@ SCRIPT = (
     "box.querySelectorAll('.lmc-claim').forEach(function(r){"
     "r.hidden=![].every.call(all,function(f){return !f.value||(' '+r.dataset[f.name]+' ').indexOf(' '+f.value+' ')>=0||r.dataset[f.name]===f.value})})}})</script>"
 )
+
+
+def cards(rows: Sequence[Mapping[str, object]]) -> HTML:
+    """The claims that a chapter has judged, as cards.
+
+    Args:
+        rows: from `lmclib.judge`.
+    """
+    ledger = claim_table(rows, [row["claim"] for row in rows])
+    shown = "".join(_card(claim.to_dict("records")) for _, claim in ledger.groupby("claim", sort=False))
+    return HTML(f"<div class='lmc-ledger'>{shown}</div>")
 
 
 def as_html(ledger: pd.DataFrame, parts: pd.DataFrame | None = None) -> str:

@@ -16,7 +16,7 @@ from lmclib.store.dry_run import dry_run
 def judged(store, claim, *means, given=(), profile="smoke", unit="units"):
     settings = Settings({"profile": profile, "store": str(store)}, {"store", *given})
     parts = [lmc.Part(f"part {i}", (mean, mean + 0.1), unit, 0) for i, mean in enumerate(means)]
-    return lmc.judge(claim, parts, "toy", settings, "toy_barriers")
+    return ledger.part_table([lmc.judge(claim, parts, "toy", settings, "toy_barriers")])
 
 
 def verdicts(store, profile="smoke"):

@@ -16,6 +16,7 @@ from disks import fill, read_only, small_disk
 from tagged import bounded
 
 import lmclib as lmc
+from lmclib.book.ledger import part_table
 from lmclib.book.settings import Settings
 from lmclib.errors import LmcError
 from lmclib.runs import joint, plan, workers
@@ -167,7 +168,7 @@ def test_a_store_that_may_only_be_read_answers_what_it_has(family, nothing_train
         (again,) = fork_all([SPEC], chosen, progress=False)
         table = lmc.barrier_evolution([again], 3, progress=False)
         settings = Settings({"profile": "smoke", "store": str(chosen)}, {"store"})
-        row = lmc.judge("B11", [lmc.Part("p", (1, 2), "units", 0)], "toy", settings, "toy_barriers")
+        row = part_table([lmc.judge("B11", [lmc.Part("p", (1, 2), "units", 0)], "toy", settings, "toy_barriers")])
         return table, row
 
     before = look(family.store.root)
