@@ -40,21 +40,22 @@ def chapter_names(root: Path = ROOT) -> list[str]:
 def find_chapters(parameters: Mapping[str, str], folder: Path, root: Path = ROOT) -> list[Chapter]:
     """All chapters in the order in which they run, with the keys of what they would compute now.
 
-    A key is made of a chapter's code cells, the parts of the library that they reach, its parameters, committed results and the
-    pinned packages. Prose is not in it.
+    A key is made of a chapter's code cells, the parts of the library that they reach, its parameters, its committed results and
+    the pinned packages. Prose is not in it.
 
     Args:
         parameters: `profile` and `store`.
         folder: where executed copies are kept.
         root: of the repository.
     """
-    common = _digest(parameters, sys.version_info[:2], *_contents(root))
+    common = _digest(parameters, sys.version_info[:2], (root / "requirements.lock").read_bytes())
     chapters: list[Chapter] = []
     measured = [common]  # of all that decides what other chapters store
     for name in sorted(chapter_names(root), key=lambda name: name in LAST):
         source = root / "book" / f"{name}.ipynb"
         code = code_cells(source)
-        own = _digest(code, sorted(source_closure("\n".join(_without_magics(cell) for cell in code)).items()))
+        reached = sorted(source_closure("\n".join(_without_magics(cell) for cell in code)).items())
+        own = _digest(code, reached, *_committed(root / RESULTS, name))
         measured.append(own)
         chapters.append(Chapter(name, source, _digest(*(measured if name in LAST else (common, own))), folder))
     return chapters
@@ -70,10 +71,13 @@ def _without_magics(cell: str) -> str:
     return "\n".join(line for line in cell.splitlines() if not line.lstrip().startswith(("%", "!")))
 
 
-def _contents(root: Path) -> list[bytes]:
-    """What every chapter may depend on: the pinned packages and the committed results."""
-    files = [root / "requirements.lock", *sorted((root / RESULTS).rglob("*.*"))]
-    return [path.relative_to(root).as_posix().encode() + path.read_bytes() for path in files if path.is_file()]
+def _committed(results: Path, chapter: str) -> list[bytes]:
+    """What is committed of a chapter: tables, by the summaries that list them, and rows of the ledger."""
+    summaries = sorted(results.glob(f"chapters/*/{chapter}.json"))
+    tables = {name for path in summaries for name in json.loads(path.read_text())["questions"]}
+    files = [path for name in sorted(tables) for path in sorted((results / name).glob("*"))]
+    files += [*summaries, *sorted(results.glob(f"ledger/*/{chapter}.json"))]
+    return [path.relative_to(results).as_posix().encode() + path.read_bytes() for path in files]
 
 
 def _digest(*parts: object) -> str:

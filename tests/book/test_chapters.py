@@ -55,11 +55,16 @@ def test_an_edit_of_code_reruns_its_chapter_and_those_that_show_what_all_have_st
     assert changed(before, keys(copy)) == {"toy_barriers", "preface", "ledger"}
 
 
-def test_results_that_come_are_shown(copy):
+def test_results_that_come_rerun_the_chapter_that_shows_them(copy):
+    results = copy / "data" / "results"
+    (results / "chapters" / "cifar").mkdir(parents=True)
+    (results / "table").mkdir()
     before = keys(copy)
-    (copy / "data" / "results").mkdir(parents=True)
-    (copy / "data" / "results" / "resnet_forking.json").write_text(json.dumps({}))
-    assert changed(before, keys(copy)) == set(before)
+    (results / "chapters" / "cifar" / "resnet_forking.json").write_text(json.dumps({"questions": ["table"]}))
+    listed = keys(copy)
+    assert changed(before, listed) == {"resnet_forking", "preface", "ledger"}
+    (results / "table" / "provenance.json").write_text("{}")
+    assert changed(listed, keys(copy)) == {"resnet_forking", "preface", "ledger"}
 
 
 def test_an_edit_of_the_library_reruns_what_reaches_it(monkeypatch):
