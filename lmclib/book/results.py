@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +12,17 @@ from lmclib.book.ledger import rows_path
 from lmclib.book.measuring import chapter_settings, measure, measuring_chapters
 from lmclib.book.profiles import COMMITTED
 from lmclib.errors import LmcError
-from lmclib.files import read_json, write_text
+from lmclib.files import find_addressed, read_json, write_text
 from lmclib.provenance import hardware
 from lmclib.root import RUNS, from_root
+from lmclib.runs.checkpoints import step_name
 from lmclib.runs.family import Family
 from lmclib.store.dry_run import DryRun, NotRun, dry_run
 from lmclib.store.results import CARDS, committed_results
 
 SCALES = {"paper": "Paper scale", "cifar": "Real images", "digits": "Embedded data"}  # what tabs call the profiles
 MOST_BYTES = 25_000_000  # of all committed results, which everyone who clones the book downloads
+MOST_OF_NETWORKS = 6_000_000  # of these
 
 
 @dataclass(frozen=True)
@@ -136,12 +138,31 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: 
         target = results / read_json(folder / "provenance.json")["question"]
         shutil.rmtree(target, ignore_errors=True)  # an answer of earlier code
         shutil.copytree(folder, target)
+    _pack_networks(families.values(), results)
     if families:
         _merge(results / CARDS, {family.card.label: family.card.model_dump() for family in families.values()})
     if judged:
         _merge(rows_path(results, profile, chapter), {row["claim"]: {**row, "profile": profile} for row in judged})
     write_text(summary_path(chapter, profile), json.dumps(summary, indent=1))
     return {**summary, "missing": missing}
+
+
+def _pack_networks(families: Collection[Family], results: Path) -> None:
+    """Copy the final siblings of the first and the last fork of each experiment's first seed, so that a reader's first cube needs no training."""
+    first = min((family.spec.seed for family in families), default=0)
+    for family in (family for family in families if family.spec.seed == first):
+        for step in {family.fork_steps[0], family.fork_steps[-1]}:
+            name = step_name(family.checkpoint_steps(step)[-1])
+            for at in (family.child_address(step, k) for k in range(2)):
+                path = find_addressed(family.store.root / at, name, "safetensors")
+                if path is None or (results / at).exists():
+                    continue
+                here = sum(other.stat().st_size for other in results.glob("*/*.safetensors"))
+                if here + path.stat().st_size > MOST_OF_NETWORKS:
+                    return
+                (results / at).mkdir(parents=True)
+                for file in (path, path.parent / "run.json", path.parent / "provenance.json"):
+                    shutil.copy(file, results / at)
 
 
 def pack_all(store: str | Path, profile: str = "paper") -> dict[str, str]:

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from lmclib.files import read_json
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lmclib.files import read_addressed, read_json
 from lmclib.root import RESULTS, from_root
 from lmclib.store.tables import Answer, Question
 
@@ -27,6 +30,10 @@ class Results:
     def find(self, question: Question) -> Answer | None:
         """The answer to a question, whichever code made it."""
         return Answer.within(self.root / question.name)
+
+    def load_state(self, at: str, name: str) -> dict[str, Tensor] | None:
+        """The tensors of a checkpoint that is committed; its address holds the code that trained it, so other code finds none."""
+        return read_addressed(self.root / at, name, "safetensors", load_file)
 
     def cards(self) -> dict[str, dict]:
         """What is known of the data sets that results were made with, by their labels."""

@@ -54,8 +54,9 @@ class Store:
         write_addressed(self.root / at, name, "safetensors", lambda path: _save(contiguous, path))
 
     def load_state(self, at: str, name: str) -> dict[str, Tensor] | None:
-        """The tensors of checkpoint `name`, or None where there is none; a damaged one is set aside, with a warning."""
-        return read_addressed(self.root / at, name, "safetensors", load_file)
+        """The tensors of checkpoint `name`, here or committed, or None where there is none; a damaged one is set aside, with a warning."""
+        found = read_addressed(self.root / at, name, "safetensors", load_file)
+        return self.results.load_state(at, name) if found is None else found
 
     def drop_state(self, at: str, name: str) -> None:
         """Forget checkpoint `name`."""

@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+import torch
 
 import lmclib as lmc
 from lmclib.book import profiles, results
@@ -42,12 +43,19 @@ def test_tables_are_packed_travel_and_are_found_elsewhere(committed, tmp_path):
     for folder in (path for path in committed.iterdir() if (path / "run.json").exists()):
         signed = json.loads((folder / "provenance.json").read_text())
         here = {"hardware", "gpu", "packages", "commit", "date", "seconds"}
-        assert here | {"code", "roots", "parts", "networks", "question"} == set(signed)
-        assert not list(folder.glob("*.safetensors")), "checkpoints do not travel"
+        table = {"question"} if list(folder.glob("*.parquet")) else set()
+        assert here | table | {"code", "roots", "parts", "networks"} == set(signed)
     found = results.find_results("resnet_forking", "paper", laptop)
     pd.testing.assert_frame_equal(found.tables["final"], measured["final"])
     assert "mlp-4 on digits, 2 epochs; seeds 0 to 2; CPU" in found.said
     assert not laptop.exists()
+    assert len(list(committed.glob("*/*.safetensors"))) == 6, "two siblings of the first fork, and of the last one twice"
+    (family, *_) = lmc.fork_all([measured["families"][0].spec], laptop, progress=False)
+    family.train_missing = lambda: pytest.fail("trains")
+    assert not laptop.exists()
+    for fork in (0, 1):
+        for one, two in zip(family.siblings(fork), measured["families"][0].siblings(fork), strict=True):
+            assert all(torch.equal(one[key], two[key]) for key in two)
     again = results.pack_all(runs)
     assert again["resnet_forking"].endswith(results.caption(summary))
     assert "is not finished" in again["layerwise_barriers"]
