@@ -32,7 +32,12 @@ class Chapter:
 
 
 def chapter_names(root: Path = ROOT) -> list[str]:
-    """The names of the chapters in the order of `_toc.yml`."""
+    """The names of the chapters, which are notebooks, in the order of `_toc.yml`."""
+    return [name for name in page_names(root) if (root / "book" / f"{name}.ipynb").exists()]
+
+
+def page_names(root: Path = ROOT) -> list[str]:
+    """The names of all pages in the order of `_toc.yml`."""
     toc = yaml.safe_load((root / "_toc.yml").read_text())
     return [Path(entry).name for entry in [toc["root"], *(chapter["file"] for chapter in toc["chapters"])]]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 
+from lmclib.book.api import library_page
 from lmclib.book.chapters import Chapter, chapter_names
 from lmclib.errors import LmcError
 from lmclib.files import digest, exchange, write_text
@@ -34,7 +35,13 @@ def lay_out(chapters: Sequence[Chapter], stage: Path, profile: str) -> None:
             _copy(path, stage / path.relative_to(ROOT))
     for chapter in chapters:
         _merge_notebook(chapter, stage / chapter.source.relative_to(ROOT))
-    write_text(stage / "book" / "built.md", _built(chapters, profile))
+    for name, text in (("built", _built(chapters, profile)), ("library", library_page())):
+        _write(text, stage / "book" / f"{name}.md")
+
+
+def _write(text: str, target: Path) -> None:
+    if not target.exists() or target.read_text(encoding="utf-8") != text:
+        write_text(target, text)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -52,9 +59,7 @@ def _merge_notebook(chapter: Chapter, target: Path) -> None:
     ]
     for cell, done in zip((cell for cell in source.cells if cell.cell_type == "code"), ran, strict=True):
         cell.outputs, cell.execution_count = done.outputs, done.execution_count
-    text = nbformat.writes(source)
-    if not target.exists() or target.read_text(encoding="utf-8") != text:
-        write_text(target, text)
+    _write(nbformat.writes(source), target)
 
 
 def _built(chapters: Sequence[Chapter], profile: str) -> str:

@@ -49,7 +49,9 @@ def test_tables_are_packed_travel_and_are_found_elsewhere(committed, tmp_path):
     pd.testing.assert_frame_equal(found.tables["final"], measured["final"])
     assert "mlp-4 on digits, 2 epochs; seeds 0 to 2; CPU" in found.said
     assert not laptop.exists()
-    assert len(list(committed.glob("*/*.safetensors"))) == 6, "two siblings of the first fork, and of the last one twice"
+    assert len(list(committed.glob("*/*.safetensors"))) == 6, (
+        "two siblings of the first fork, and of the last one twice"
+    )
     (family, *_) = lmc.fork_all([measured["families"][0].spec], laptop, progress=False)
     family.train_missing = lambda: pytest.fail("trains")
     assert not laptop.exists()
