@@ -22,7 +22,7 @@ TITLES = {
 }
 SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Source|Example):$")
 ENTRY = re.compile(r"    (\*{0,2}\w+): (.*)")
-LONGEST = 200  # characters of a constant's value that are shown
+LONGEST = 120  # characters of a constant's value that are shown
 
 
 def library_page() -> str:
@@ -53,7 +53,7 @@ def _definition(file: str, name: str) -> ast.stmt:
 def _described(node: ast.stmt) -> Iterator[str]:
     if isinstance(node, ast.Assign):
         value = ast.unparse(node.value)
-        yield from ("```python", f"{value[:LONGEST]}{' …' if len(value) > LONGEST else ''}", "```")
+        yield from ("```python", f"{value[:LONGEST]}{'...' if len(value) > LONGEST else ''}", "```")
         return
     yield from ("```python", _signature(node), "```", "")
     yield from _as_markdown(ast.get_docstring(node) or "")

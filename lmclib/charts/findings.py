@@ -39,10 +39,10 @@ def _parted(plain: Part, recomputed: Part) -> str:
 
 
 def _early(stands: Part, _: Part) -> str:
-    said = "so the ridge may be no more than that" if stands.verdict == "explained" else "so the ridge comes first"
+    said = {"explained": ", so the ridge may be no more than that", "holds": ", so the ridge comes first"}
     return (
-        f"At half of training **{_mean(stands):.0%} of the final barrier is there**, and {_control(stands):.0%} of the siblings' squared distance, "
-        f"{said}."
+        f"At half of training **{_mean(stands):.0%} of the final barrier is there**, and {_control(stands):.0%} of the siblings' squared distance"
+        f"{said.get(stands.verdict, '')}."
     )
 
 

@@ -104,7 +104,7 @@ def _line(part: Part) -> str:
         told = f"{mean:.3g}, n = 1"
     else:
         told = f"{mean:.3g} [{low:.3g}, {high:.3g}], n = {len(part.values)}"
-    told += f" {unit}; claimed: {part.side} {part.threshold:g}"
+    told += f"; {unit}; claimed: {part.side} {part.threshold:g}"
     control = part.control_interval
     beside = (
         f"<br>Control, {rival}: {np.mean(part.control):.3g} [{control[0]:.3g}, {control[1]:.3g}]" if control else ""

@@ -32,7 +32,7 @@ def row(verdict="holds", profile="digits", **part):
 def test_a_card_says_everything_that_decides():
     shown = page(row(rival="a coin", control=(0.0, 0.1, 0.2), threshold=0.5))
     for said in (
-        "2 [0.314, 3.69], n = 3 nats",
+        "2 [0.314, 3.69], n = 3; nats",
         "claimed: above 0.5",
         "Control, a coin: 0.1 [",
         "id='claim-A1'",
@@ -61,10 +61,10 @@ def test_scales_share_a_card():
 
 def test_one_seed_has_no_interval_and_says_so():
     shown = page(row(values=(1.0,)))
-    assert "1, n = 1 nats" in shown
+    assert "1, n = 1; nats" in shown
     assert "inf" not in shown
     assert "nan" not in shown
-    assert "1, exact nats" in page(row(values=(1.0,), exact=True))
+    assert "1, exact; nats" in page(row(values=(1.0,), exact=True))
 
 
 def test_what_was_read_is_escaped():
