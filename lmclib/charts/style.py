@@ -5,15 +5,17 @@ import html
 import json
 import os
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import altair as alt
 import pandas as pd
 
+from lmclib.charts import scales
+
 # Okabe and Ito's colours, which stay apart for every kind of colour vision; always beside a dash or a shape
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-SIGNED = "purpleorange"  # diverging scheme for signed barriers, centred at zero by the chart
-ORDERED = "viridis"
+ORDERED = scales.ORDERED
+INK = "currentColor"  # of text and lines: the page's own, on light and on dark
 TITLE = 66  # characters in a line of a title
 WIDTH = 560  # pixels; the page scales a chart down to the width of a phone
 STATIC = "LMC_STATIC"  # set while the book is built: charts are then HTML that the site's own scripts draw
@@ -42,26 +44,63 @@ def described(chart: alt.TopLevelMixin, title: str, description: str, subtitle: 
     return chart.properties(title=heading, description=description)
 
 
-def slider(name: str, places: int, label: str, last: bool = False) -> alt.Parameter:
-    """A slider over the places of an ordered list, which starts at the first or at the last."""
-    bind = alt.binding_range(min=0, max=places - 1, step=1, name=label)
-    return alt.param(name, value=places - 1 if last else 0, bind=bind)
-
-
-def switch(name: str, options: list[str], label: str) -> alt.Parameter:
-    """A row of radio buttons; the first option is chosen."""
-    return alt.param(name, value=options[0], bind=alt.binding_radio(options=options, name=label))
-
-
-def signed(largest: float | Mapping[str, float]) -> alt.Scale:
-    """The diverging scale of signed values, symmetric about zero.
+def answered(
+    chart: alt.TopLevelMixin, controls: Sequence[str], answers: Mapping[tuple, str], start: tuple, description: str
+) -> alt.TopLevelMixin:
+    """The chart with a title that follows its controls: the answer for every choice, computed beforehand.
 
     Args:
-        largest: the largest absolute value; or several, by the condition in the page under which each is meant.
+        chart: with its controls.
+        controls: their names.
+        answers: the title for every choice of their values.
+        start: the values that they start with, which the alt text is for.
+        description: the alt text, which begins with the answer at the start.
     """
-    cases = {"true": largest} if not isinstance(largest, Mapping) else largest
-    top = "".join(f"{when} ? {max(value, 1e-9):.6g} : " for when, value in cases.items()) + "1"
-    return alt.Scale(scheme=SIGNED, domainMin=alt.expr(f"-({top})"), domainMax=alt.expr(top), domainMid=0)
+    lines = {key_of(key): textwrap.wrap(text, TITLE) for key, text in answers.items()}
+    key = " + '|' + ".join(controls)
+    # a choice without an answer of its own has none of another's
+    heading = alt.TitleParams(text=alt.expr(f"answers[{key} + ''] || ['Not measured']"))
+    said = f"{answers[start]}. {description} This text is for the controls as they stand at first."
+    return chart.add_params(alt.param("answers", value=lines)).properties(title=heading, description=said)
+
+
+def key_of(values: tuple) -> str:
+    """How the values of several controls are one key, here and in the page."""
+    return "|".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+
+
+def switch(name: str, options: Sequence, label: str, last: bool = False) -> alt.Parameter:
+    """A row of radio buttons with the values themselves; the first is chosen, or the last."""
+    options = list(options)
+    bind = alt.binding_radio(options=options, name=label)
+    return alt.param(name, value=options[-1 if last else 0], bind=bind)
+
+
+def handle(name: str, field: str, options: Sequence, label: str, last: bool = False) -> tuple[alt.Parameter, ...]:
+    """A switch that marks of the chart move, too: by a click, and by dragging from one to the next.
+
+    Args:
+        name: of the value in expressions.
+        field: of the marks whose column `handle` is this name.
+        options: the values.
+        label: what stands before the buttons.
+        last: whether the last is chosen at first.
+
+    Returns:
+        The selection, for the view of the marks; and the value, for the chart.
+    """
+    options = list(options)
+    at = f"event.item && event.item.datum && event.item.datum.handle == '{name}'"
+    selection = alt.selection_point(
+        name=f"{name}_at",
+        fields=[field],
+        bind=alt.binding_radio(options=options, name=label),
+        value=options[-1 if last else 0],
+        on=f"pointerdown[{at}], [pointerdown[{at}], window:pointerup] > pointermove[{at}]",
+        toggle=False,
+        clear=False,
+    )
+    return selection, alt.param(name, expr=f"{name}_at_{field}")
 
 
 def fork_colour(order: list[str], title: str = "fork epoch") -> alt.Color:
