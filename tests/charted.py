@@ -46,6 +46,63 @@ def curves(
     return pd.concat(rows, ignore_index=True)
 
 
+def layer_table() -> pd.DataFrame:
+    """Barriers of single layers and of the network, both ways, of siblings and independent pairs, some negative."""
+    rows = [
+        {
+            "case": case,
+            "seed": 0,
+            "fork_epoch": float(fork),
+            "epoch": epoch,
+            "layer": layer,
+            "into": into,
+            "split": split,
+            "baseline": baseline,
+            "loss_barrier": (k - 2)
+            / 3
+            / (1 + fork)
+            * epoch
+            / 12
+            * (1.2 if into == "1" else -0.4)
+            * (9 if layer == "network" else 1),
+            "error_barrier": (k - 2) / 12 / (1 + fork) * (0.5 if baseline == "cut" else 1),
+        }
+        for case, forks in (("siblings", (0, 0.5, 4)), ("independent", (0,)))
+        for fork in forks
+        for epoch in (3, 6, 12)
+        if epoch > fork
+        for k, layer in enumerate((*LAYERS, "network"))
+        for into in ("1", "2", "both")
+        for split in ("train", "test")
+        for baseline in ("models", "cut")
+    ]
+    return pd.DataFrame(rows)
+
+
+def stair_table() -> pd.DataFrame:
+    """Staircases of three orders, one of them at random in several draws."""
+    rows = [
+        {
+            "case": case,
+            "order": order,
+            "draw": draw,
+            "n_layers": n + 1,
+            "layer": layer,
+            "epoch": epoch,
+            "into": into,
+            "loss_barrier": np.sin(n + draw + (order == "top-down")) * epoch / (1 if case == "siblings" else 4),
+            "error_barrier": n / 20,
+        }
+        for case, epochs in (("siblings", (3, 6, 12)), ("independent", (6, 12)))
+        for order, draws in (("bottom-up", 1), ("top-down", 1), ("random", 3))
+        for draw in range(draws)
+        for epoch in epochs
+        for into in ("1", "2", "both")
+        for n, layer in enumerate(LAYERS)
+    ]
+    return pd.DataFrame(rows)
+
+
 def assert_scales_stay(spec: dict, switches: tuple[str, ...] = ()) -> None:
     """Every axis and colour that shows a field has a domain of its own, which no control moves.
 
@@ -84,7 +141,7 @@ def assert_title_follows(spec: dict, *names: str) -> dict[tuple, str]:
     for values in product(*(controls(spec)[name] for name in names)):
         key = "|".join(map(str, values))
         assert key in answers, f"no title for {key}"
-        by_values[values] = " ".join(answers[key])
+        by_values[values] = " ".join(answers[key]).strip()
     assert "nan" not in json.dumps(answers)
     return by_values
 

@@ -10,7 +10,7 @@ import pandas as pd
 from lmclib.charts import scales, style
 from lmclib.claims.forking import stable_from
 from lmclib.measures.barriers import barrier_height
-from lmclib.measures.kinds import STABLE, KindRule, barrier_kind, barrier_shape
+from lmclib.measures.kinds import KINDS, STABLE, KindRule, barrier_kind, barrier_shape
 
 TREATMENTS = {"interpolate": "interpolated", "recompute": "recomputed"}
 # what the fork figure can show, by what its switch calls it
@@ -248,53 +248,73 @@ def _over_training(table: pd.DataFrame, shown: scales.Measures, treatment: str) 
 
 def against_fork(final: pd.DataFrame) -> alt.Chart:
     """The barrier at the end of training against the fork epoch: every seed a point, their mean a line."""
-    rows = [heights(final, of).assign(measure=of) for of in ("error", "loss")]
-    table, labels = _labelled(pd.concat(rows))
+    keys = ["seed", "fork_epoch", "split", "norm_stats"]
+    wide = heights(final, "error")[keys].assign(
+        error_barrier=heights(final, "error").barrier, loss_barrier=heights(final, "loss").barrier
+    )
+    table, labels = _labelled(wide)
     table = table.assign(treatment=table.norm_stats.map(TREATMENTS))
-    error = table[(table.measure == "error") & (table.treatment == "interpolated") & (table.split == "train")]
-    means = error.groupby("fork_epoch").barrier.mean()
-    stable = stable_from(means)
-    measure = style.switch("kind_of_barrier", ["error", "loss"], "barrier in ")
-    split = style.switch("which_split", sorted(table.split.unique(), reverse=True), "data ")
-    base = alt.Chart(table[["fork", "seed", "treatment", "split", "measure", "barrier"]].round(6)).transform_filter(
-        "datum.measure == kind_of_barrier && datum.split == which_split"
+    shown = scales.Measures("kind_of_barrier", table, {"error": "error_barrier", "loss": "loss_barrier"})
+    splits = sorted(table.split.unique(), reverse=True)
+    measure = style.switch("kind_of_barrier", list(shown.all), "barrier in ")
+    split = style.switch("which_split", splits, "data ")
+    base = (
+        alt.Chart(table[["fork", "seed", "treatment", "split", "error_barrier", "loss_barrier"]].round(6))
+        .transform_filter("datum.split == which_split")
+        .transform_calculate(value=shown.value)
     )
     # one title and one domain for all channels, so that their legends are one
     legend = {"title": "batch-norm statistics", "scale": alt.Scale(domain=list(TREATMENTS.values()))}
-    x = alt.X("fork:O", sort=labels, title="fork epoch", axis=alt.Axis(labelAngle=0))
-    y = alt.Y("barrier:Q", title="barrier (error: fraction; loss: nats)", scale=alt.Scale(type="symlog", constant=0.01))
+    x = alt.X("fork:O", title="fork epoch", axis=alt.Axis(labelAngle=0), scale=alt.Scale(domain=labels))
     points = base.mark_point(opacity=0.75).encode(
         x=x,
-        y=y,
+        y=shown.position(title="barrier at the end of training"),
         color=alt.Color("treatment:N", **legend),
         shape=alt.Shape("treatment:N", **legend),
         tooltip=[
             alt.Tooltip("fork:N", title="fork epoch"),
             alt.Tooltip("seed:N"),
             alt.Tooltip("treatment:N", title="statistics"),
-            alt.Tooltip("barrier:Q", format=".3f"),
+            alt.Tooltip("error_barrier:Q", title="error barrier", format=".1%"),
+            alt.Tooltip("loss_barrier:Q", title="loss barrier, nats", format=".3f"),
         ],
     )
     lines = base.mark_line().encode(
         x=x,
-        y=alt.Y("mean(barrier):Q"),
+        y=shown.position(field="mean(value):Q", title="barrier at the end of training"),
         color=alt.Color("treatment:N", **legend),
         strokeDash=alt.StrokeDash("treatment:N", **legend),
     )
     rule = (
-        alt.Chart(pd.DataFrame({"stable": [STABLE]}))
+        alt.Chart(pd.DataFrame({"value": [STABLE]}))
         .transform_filter("kind_of_barrier == 'error'")
-        .mark_rule(strokeDash=[2, 3], color="#555")
-        .encode(y="stable:Q")
+        .mark_rule(strokeDash=[2, 3], color=style.INK)
+        .encode(y=shown.position(title="barrier at the end of training"))
     )
-    when = "at no fork" if stable is None else f"from fork epoch {fork_label(stable)} on"
-    title = f"The mean error barrier is below 2 % {when}"
+    means = table[table.treatment == "interpolated"].groupby(["split", "fork_epoch"])[["error_barrier", "loss_barrier"]]
+    answers = {
+        (name, which): _against_fork_answer(name, which, means.mean().loc[which])
+        for name in shown.all
+        for which in splits
+    }
+    start = means.mean().error_barrier.loc[splits[0]]
     words = (
-        f"Barrier at the end of training against fork epoch, a point a seed. Mean training-error barrier with interpolated "
-        f"statistics: {', '.join(f'{fork_label(e)}: {v:.1%}' for e, v in means.items())}."
+        f"Barrier at the end of training against fork epoch, a point a seed. Mean {splits[0]} error barrier with interpolated "
+        f"statistics: {', '.join(f'{fork_label(e)}: {v:.1%}' for e, v in start.items())}."
     )
     chart = (rule + lines + points).add_params(measure, split).properties(width=500, height=280)
-    return style.described(chart, title, words)
+    return style.answered(chart, ["kind_of_barrier", "which_split"], answers, ("error", splits[0]), words)
+
+
+def _against_fork_answer(measure: str, split: str, means: pd.DataFrame) -> str:
+    """What the mean over seeds with interpolated statistics says, of one split."""
+    if measure == "loss":
+        first, last = means.loss_barrier.iloc[0], means.loss_barrier.iloc[-1]
+        ends = f"{scales.nats(first)} at fork {fork_label(means.index[0])} to {scales.nats(last)} at {fork_label(means.index[-1])}"
+        return f"The mean loss barrier on {split} data goes from {ends}"
+    stable = stable_from(means.error_barrier)
+    when = "at no fork" if stable is None else f"from fork epoch {fork_label(stable)} on"
+    return f"The mean error barrier on {split} data is below 2\u00a0% {when}"
 
 
 def kinds(final: pd.DataFrame) -> alt.Chart:
@@ -320,9 +340,10 @@ def kinds(final: pd.DataFrame) -> alt.Chart:
         for name, value in asdict(KindRule()).items()
     ]
     base = alt.Chart(table[["panel", "alpha", "error_barrier", "height", "width"]].round(5))
+    domain = scales.measure(table, "error_barrier").domain
     area = base.mark_area(line={"color": style.OKABE_ITO[0]}, opacity=0.35, color=style.OKABE_ITO[0]).encode(
-        x=alt.X("alpha:Q", title="α"),
-        y=alt.Y("error_barrier:Q", title="error barrier", axis=alt.Axis(format="%")),
+        x=alt.X("alpha:Q", title="α", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(values=[0, 0.5, 1])),
+        y=alt.Y("error_barrier:Q", title="error barrier", scale=alt.Scale(domain=domain), axis=alt.Axis(format="%")),
         tooltip=[
             alt.Tooltip("alpha:Q", title="α"),
             alt.Tooltip("error_barrier:Q", title="error barrier", format=".1%"),
@@ -337,17 +358,30 @@ def kinds(final: pd.DataFrame) -> alt.Chart:
     chart = (
         alt.layer(area, text)
         .properties(width=150, height=90)
-        .facet(facet=alt.Facet("panel:N", sort=[f"fork {label}" for label in labels], title=None), columns=3)
+        .facet(
+            facet=alt.Facet(
+                "panel:N",
+                sort=[f"fork {label}" for label in labels],
+                title=None,
+                header=alt.Header(labelAnchor="start", labelOrient="top"),
+            ),
+            columns=3,
+        )
         .add_params(*sliders)
     )
-    found = [kind for kind in ("wide ridge", "ridge", "bump", "none") if kind in names.values()]
-    title = f"Kinds of barrier that occur: {', '.join(found)}"
+    # counted in the page, as the thresholds move
+    rules = [KindRule.script(f"{height:.6g}", f"{width:.6g}") for height, width in shapes.values()]
+    counts = [
+        f"({' + '.join(f'(({rule}) == {kind!r} ? 1 : 0)' for rule in rules)}) + ' {kind}'" for kind in KINDS[::-1]
+    ]
+    title = f"'Of {len(labels)} forks: ' + " + " + ', ' + ".join(counts)
+    found = ", ".join(f"{list(names.values()).count(kind)} {kind}" for kind in KINDS[::-1])
     words = (
-        "Final training-error barrier curves, one panel a fork: "
+        f"Final training-error barrier curves, one panel a fork. By the rule as it stands at first: {found}. "
         + "; ".join(f"{k} is {v}" for k, v in names.items())
         + "."
     )
-    return style.described(chart, title, words)
+    return chart.properties(title=alt.TitleParams(text=alt.expr(title)), description=words)
 
 
 def geometry(table: pd.DataFrame) -> alt.Chart:

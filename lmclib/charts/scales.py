@@ -70,8 +70,9 @@ class Measure:
             step = next((s for s in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25) if s >= self.top / parts), 0.5)
             ticks = np.arange(-10, 11) * step
         else:
-            start = math.floor(math.log10(self.constant)) + 1
-            decades = [10.0**k * digit for k in range(start, start + 3) for digit in ((1,) if few else (1, 3))]
+            start = math.floor(math.log10(self.constant)) + few
+            decades = [10.0**k * digit for k in range(start, start + 4) for digit in ((1,) if few else (1, 3))]
+            decades = [d for d in decades if d >= 1.5 * self.constant]  # those nearer to zero would touch it
             ticks = np.array([*(-d for d in decades), 0, *decades])
         return [float(f"{tick:.6g}") for tick in sorted(ticks) if low - 1e-12 <= tick <= high + 1e-12]
 

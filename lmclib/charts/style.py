@@ -57,11 +57,16 @@ def answered(
         description: the alt text, which begins with the answer at the start.
     """
     lines = {key_of(key): textwrap.wrap(text, TITLE) for key, text in answers.items()}
+    most = max(map(len, lines.values()))
+    # as many lines for each, so that nothing moves when the title changes
+    lines = {key: [*said, *[""] * (most - len(said))] for key, said in lines.items()}
     key = " + '|' + ".join(controls)
-    # a choice without an answer of its own has none of another's
-    heading = alt.TitleParams(text=alt.expr(f"answers[{key} + ''] || ['Not measured']"))
+    other = json.dumps(["Not measured, or no such pair yet", *[""] * (most - 1)])
+    heading = alt.TitleParams(text=alt.expr(f"answers[{key} + ''] || {other}"))
     said = f"{answers[start]}. {description} This text is for the controls as they stand at first."
-    return chart.add_params(alt.param("answers", value=lines)).properties(title=heading, description=said)
+    chart = chart.add_params(alt.param("answers", value=lines))
+    # without `resize` a title longer than the first one would be cut off
+    return chart.properties(title=heading, description=said, autosize=alt.AutoSizeParams(type="pad", resize=True))
 
 
 def key_of(values: tuple) -> str:
