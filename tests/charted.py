@@ -103,6 +103,46 @@ def stair_table() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def compared_table() -> pd.DataFrame:
+    """Predicted and actual barriers of two kinds by two methods, over four decades; the second method knows one kind only."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "what": what,
+            "method": method,
+            "seed": seed,
+            "fork_epoch": float(fork),
+            "actual": actual,
+            "predicted": actual * factor,
+        }
+        for what, size in (("network", 1.0), ("single layers", 0.01))
+        for method in (("published", "gradient") if what == "network" else ("published",))
+        for seed in range(3)
+        for fork in (0, 0.5, 4)
+        for actual, factor in [(size / (1 + fork) * rng.uniform(0.5, 2), rng.uniform(0.5, 30))]
+    ]
+    return pd.DataFrame(rows)
+
+
+def layer_triples() -> pd.DataFrame:
+    """Barrier, energy and distance of layers over forks and epochs; the distance never varies at the last fork."""
+    rows = [
+        {
+            "layer": layer,
+            "fork_epoch": float(fork),
+            "epoch": epoch,
+            "barrier": (k - 1) / (1 + fork) * epoch,
+            "energy": (k + 1) / (1 + fork) * epoch,
+            "distance": 2.0 if fork == 4 else k + 1.0,
+        }
+        for fork in (0, 0.5, 4)
+        for epoch in (3, 6, 12)
+        if epoch > fork
+        for k, layer in enumerate(LAYERS)
+    ]
+    return pd.DataFrame(rows)
+
+
 def assert_scales_stay(spec: dict, switches: tuple[str, ...] = ()) -> None:
     """Every axis and colour that shows a field has a domain of its own, which no control moves.
 

@@ -92,7 +92,7 @@ class Measures:
     """The measures among which a switch chooses; every scale depends on the switch and on no other control.
 
     Args:
-        switch: the name of the switch.
+        switch: the name of the switch; of no meaning where there is one measure only.
         table: everything that the figure can show.
         columns: of the table, by what the switch calls them.
     """
@@ -105,7 +105,9 @@ class Measures:
         return self.all[name]
 
     def chosen(self, values: Mapping[str, object]) -> str:
-        """An expression: what belongs to the chosen measure."""
+        """An expression: what belongs to the chosen measure; where there is one only, it is no matter of choice."""
+        if len(self.all) == 1:
+            return json.dumps(next(iter(values.values())))
         return f"({json.dumps(dict(values), ensure_ascii=False)})[{self.switch}]"
 
     @property
@@ -129,14 +131,20 @@ class Measures:
         domains = {name: m.colours for name, m in self.all.items()}
         ticks = self.chosen({name: m.ticks(few=True) for name, m in self.all.items()})
         scheme = alt.expr(self.chosen({name: m.scheme for name, m in self.all.items()}))
-        own = {"gradientLength": 240, "values": alt.expr(ticks), "labelExpr": self.label, **legend}
+        own = {
+            "gradientLength": 240,
+            "values": alt.expr(ticks),
+            "labelExpr": self.label,
+            "labelOverlap": "greedy",
+            **legend,
+        }
         return alt.Color("value:Q", title=None, scale=self._scale(domains, scheme=scheme), legend=alt.Legend(**own))
 
     def position(self, channel: type = alt.Y, field: str = "value:Q", title: str | None = None) -> alt.Y:
         """Height by value."""
         domains = {name: m.domain for name, m in self.all.items()}
         ticks = alt.expr(self.chosen({name: m.ticks() for name, m in self.all.items()}))
-        axis = alt.Axis(values=ticks, labelExpr=self.label)
+        axis = alt.Axis(values=ticks, labelExpr=self.label, labelOverlap="greedy")
         return channel(field, title=title, scale=self._scale(domains), axis=axis)
 
 
