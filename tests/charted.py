@@ -143,6 +143,18 @@ def layer_triples() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def parabola_cuts() -> pd.DataFrame:
+    """Parabolas of the layers of networks of several depths, deeper ones higher, with passes at every other point."""
+    rows = [
+        {"depth": depth, "layer": layer, "alpha": alpha, "loss": loss, "passes": None if i % 2 else loss + 1e-9 * depth}
+        for depth in (2, 4)
+        for layer in range(depth)
+        for i, alpha in enumerate(np.linspace(0, 1, 5))
+        for loss in [depth * (layer + 1) * (alpha - 0.4) ** 2]
+    ]
+    return pd.DataFrame(rows)
+
+
 def assert_scales_stay(spec: dict, switches: tuple[str, ...] = ()) -> None:
     """Every axis and colour that shows a field has a domain of its own, which no control moves.
 

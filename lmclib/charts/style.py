@@ -13,7 +13,7 @@ import pandas as pd
 from lmclib.charts import scales
 
 # Okabe and Ito's colours, which stay apart for every kind of colour vision; always beside a dash or a shape
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 ORDERED = scales.ORDERED
 INK = "currentColor"  # of text and lines: the page's own, on light and on dark
 TITLE = 66  # characters in a line of a title
@@ -116,19 +116,38 @@ def fork_colour(order: list[str], title: str = "fork epoch") -> alt.Color:
 @alt.theme.register("lmclib", enable=False)
 def _theme() -> alt.theme.ThemeConfig:
     font = "system-ui, sans-serif"
-    text = {"labelFontSize": 12, "titleFontSize": 13, "labelFont": font, "titleFont": font}
+    ink = {"labelColor": INK, "titleColor": INK}
+    text = {"labelFontSize": 12, "titleFontSize": 13, "labelFont": font, "titleFont": font, **ink}
+    line = {"domainColor": INK, "domainOpacity": 0.5, "tickColor": INK, "tickOpacity": 0.5}
+    title = {
+        "color": INK,
+        "subtitleColor": INK,
+        "fontSize": 15,
+        "subtitleFontSize": 12,
+        "anchor": "start",
+        "offset": 10,
+    }
     return {
         "config": {
-            "background": "white",  # a light card on the dark theme, too
+            "background": "transparent",  # the page shows through
             "font": font,
             "view": {"continuousWidth": WIDTH, "continuousHeight": 260, "stroke": None},
-            "axis": {**text, "titleFontWeight": "normal", "gridColor": "#eee", "domainColor": "#888"},
-            "legend": {**text, "orient": "bottom", "columns": 4, "titleFontWeight": "normal"},
+            "axis": {**text, **line, "titleFontWeight": "normal", "gridColor": INK, "gridOpacity": 0.1},
+            "legend": {
+                **text,
+                "orient": "bottom",
+                "columns": 4,
+                "titleFontWeight": "normal",
+                "titleLimit": 0,
+                "labelLimit": 0,
+            },
             "header": text,
-            "title": {"fontSize": 15, "anchor": "start", "subtitleColor": "#555", "offset": 10, "subtitleFontSize": 12},
-            "range": {"category": list(OKABE_ITO)},
+            "title": title,
+            "range": {"category": [*OKABE_ITO]},
             "line": {"strokeWidth": 2},
             "point": {"size": 50, "filled": True},
+            "text": {"color": INK, "fontSize": 12},
+            "rule": {"color": INK},
         }
     }
 
