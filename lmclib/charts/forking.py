@@ -141,7 +141,7 @@ def _fork_strip(forks: list[float], end: int) -> alt.LayerChart:
     bands = table.assign(low=[low, *middles], high=[*middles, high], handle="fork").round(5)
     x = alt.X(
         "at:Q",
-        title="epoch of the parent: click or drag to where it is forked",
+        title="parent's epoch: drag the fork",
         scale=alt.Scale(type="symlog", constant=near, domain=[low, high], nice=False),
         axis=alt.Axis(values=sorted({*forks, end}), format="~g", grid=False, labelOverlap="greedy"),
     )

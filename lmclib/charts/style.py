@@ -11,13 +11,14 @@ import altair as alt
 import pandas as pd
 
 from lmclib.charts import scales
+from lmclib.charts.narrow import narrow
 
 # Okabe and Ito's colours, which stay apart for every kind of colour vision; always beside a dash or a shape
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 ORDERED = scales.ORDERED
 INK = "currentColor"  # of text and lines: the page's own, on light and on dark
 TITLE = 66  # characters in a line of a title
-WIDTH = 560  # pixels; the page scales a chart down to the width of a phone
+WIDTH = 560  # pixels
 STATIC = "LMC_STATIC"  # set while the book is built: charts are then HTML that the site's own scripts draw
 
 
@@ -154,13 +155,17 @@ def _theme() -> alt.theme.ThemeConfig:
 
 def _to_html(spec: dict, **_: object) -> dict[str, str]:
     """A container whose id is a hash of the chart, and the call that draws it."""
-    text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
-    name = f"chart-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    name = f"chart-{hashlib.sha256(_json(spec).encode()).hexdigest()[:12]}"
     label = html.escape(spec.get("description", ""), quote=True)
-    safe = text.replace("<", "\\u003c")  # no tag inside data may end the script, or keep it from ending
-    options = '{"actions":false,"renderer":"svg"}'
+    # an image has no controls in it
+    role = "group" if any("bind" in param for param in spec.get("params", [])) else "img"
     return {
-        "text/html": f'<div class="lmc-chart" id="{name}" role="img" aria-label="{label}"></div>'
-        f'<script>vegaEmbed("#{name}",{safe},{options}).catch(function(e){{console.error(e)}})</script>',
+        "text/html": f'<div class="lmc-chart" id="{name}" role="{role}" aria-label="{label}"></div>'
+        f'<script>lmcChart("#{name}",{_json(spec)},{_json(narrow(spec))})</script>',
         "text/plain": label or "chart",
     }
+
+
+def _json(spec: Mapping[str, object]) -> str:
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c")  # no tag inside data may end the script, or keep it from ending
