@@ -1,17 +1,20 @@
 """Figures of the forking experiment: ridges over time, barriers against the fork, kinds, geometry."""
 
 from dataclasses import asdict
+from itertools import product
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
-from lmclib.charts import style
+from lmclib.charts import scales, style
 from lmclib.claims.forking import stable_from
 from lmclib.measures.barriers import barrier_height
-from lmclib.measures.kinds import STABLE, KindRule, barrier_kind, barrier_shape
+from lmclib.measures.kinds import KINDS, STABLE, KindRule, barrier_kind, barrier_shape
 
 TREATMENTS = {"interpolate": "interpolated", "recompute": "recomputed"}
-ALPHA = alt.X("alpha:Q", title="α, from sibling 1 to sibling 2")
+# what the fork figure can show, by what its switch calls it
+EVOLUTION = {"error": "error", "error barrier": "error_barrier", "loss": "loss", "loss barrier": "loss_barrier"}
 
 
 def fork_label(fork_epoch: float) -> str:
@@ -76,135 +79,242 @@ def landing(evolution: pd.DataFrame) -> alt.Chart:
 
 
 def evolution(table: pd.DataFrame) -> alt.Chart:
-    """One fork's segment over the children's epochs as a map, and the curve at the chosen epoch below it."""
-    table, labels = _labelled(table)
-    measured = sorted(table.epoch.unique())
-    table = table.assign(
-        fork_index=table.fork.map(labels.index),
-        moment=table.epoch.map(measured.index),
-        treatment=table.norm_stats.map(TREATMENTS),
-    )[
-        [
-            "fork",
-            "fork_index",
-            "moment",
-            "epoch",
-            "alpha",
-            "treatment",
-            "loss",
-            "error",
-            "loss_barrier",
-            "error_barrier",
-        ]
-    ].round(5)
-    epochs = [int(epoch) for epoch in measured]
-    last = table[(table.epoch == epochs[-1]) & (table.treatment == "interpolated")]
-    first, late = (last[last.fork == label].error_barrier.max() for label in (labels[0], labels[-1]))
+    """The heart of the book: choose a fork on the parent's axis; its segment over training as maps, and the curve at one epoch.
 
-    fork = style.slider("fork", len(labels), "fork, early to late ")
-    moment = style.slider("moment", len(epochs), "time, start to end ", last=True)
-    measures = {"error": "error", "loss": "loss", "error barrier": "error_barrier", "loss barrier": "loss_barrier"}
-    measure = style.switch("measure", list(measures), "show ")
-    treatment = style.switch("treatment", list(TREATMENTS.values()), "batch-norm statistics ")
-    shown = "".join(f"measure == '{name}' ? datum.{column} : " for name, column in measures.items()) + "0"
-    base = (
-        alt.Chart(table)
-        .transform_filter("datum.fork_index == fork && datum.treatment == treatment")
-        .transform_calculate(value=shown)
+    Both treatments of batch-norm statistics stand side by side, as far as the table has them. The maps and the thick curves are
+    the first seed's, the thin ones other seeds'. No control rescales anything.
+
+    Args:
+        table: barrier curves of one or more seeds, of the training split.
+    """
+    table, labels = _labelled(table)
+    table = table.assign(treatment=table.norm_stats.map(TREATMENTS))
+    shown = scales.Measures("measure", table, EVOLUTION)
+    own = table[table.seed == table.seed.min()]
+    epochs = [int(epoch) for epoch in sorted(own.epoch.unique())]
+    handle, fork = style.handle("fork", "fork", labels, "fork epoch ")
+    moment, epoch = style.handle("epoch", "epoch", epochs, "children at epoch ", last=True)
+    measure = style.switch("measure", list(EVOLUTION), "show ")
+    treatments = [name for name in TREATMENTS.values() if name in set(table.treatment)]
+    maps = alt.hconcat(*(_over_training(table, shown, treatment) for treatment in treatments), spacing=18)
+    strip = _fork_strip(sorted(own.fork_epoch.unique()), epochs[-1]).add_params(moment, handle)
+    chart = alt.vconcat(strip, maps, spacing=12).add_params(fork, epoch, measure)
+    words = (
+        "Top: the parent's epochs, with a handle for every fork. Below, for each treatment of batch-norm statistics, a map of error "
+        "over alpha and child epoch, and the curve at the chosen epoch."
     )
+    answers = _evolution_answers(own, shown, labels, epochs)
+    return style.answered(
+        chart, ["fork", "epoch", "measure"], answers, (labels[0], epochs[-1], next(iter(EVOLUTION))), words
+    )
+
+
+def _evolution_answers(
+    own: pd.DataFrame, shown: scales.Measures, labels: list[str], epochs: list[int]
+) -> dict[tuple, str]:
+    """What the fork figure says at every choice: the highest value on the segment, for both treatments."""
+    highest = own.groupby(["fork", "epoch", "treatment"])[list(EVOLUTION.values())].max()
+    treatments = [name for name in TREATMENTS.values() if name in set(own.treatment)]
+    answers = {}
+    for fork, epoch, name in product(labels, epochs, EVOLUTION):
+        said = [
+            f"{shown[name].said(highest.loc[(fork, epoch, treatment), EVOLUTION[name]])} with {treatment} statistics"
+            for treatment in treatments
+            if (fork, epoch, treatment) in highest.index
+        ]
+        what = name if name.endswith("barrier") else f"highest {name} between siblings"
+        answers[fork, epoch, name] = (
+            f"Forked at epoch {fork}, seen at epoch {epoch}: {what} {', '.join(said)}"
+            if said
+            else f"Forked at epoch {fork}: at epoch {epoch} not measured, or no siblings yet"
+        )
+    return answers
+
+
+def _fork_strip(forks: list[float], end: int) -> alt.LayerChart:
+    """The parent's epochs with every fork as a handle; from the chosen one two children go on to the chosen epoch."""
+    near = min((fork for fork in forks if fork > 0), default=1.0)
+    places = np.log1p(np.array(forks) / near)  # as the axis has them
+    middles = near * np.expm1((places[1:] + places[:-1]) / 2)
+    low, high = -0.25 * near, float(max(end, forks[-1]))
+    table = pd.DataFrame({"at": forks, "fork": [fork_label(fork) for fork in forks]})
+    bands = table.assign(low=[low, *middles], high=[*middles, high], handle="fork").round(5)
+    x = alt.X(
+        "at:Q",
+        title="parent's epoch: drag the fork",
+        scale=alt.Scale(type="symlog", constant=near, domain=[low, high], nice=False),
+        axis=alt.Axis(values=sorted({*forks, end}), format="~g", grid=False, labelOverlap="greedy"),
+    )
+    y = alt.Y("height:Q", title=None, axis=None, scale=alt.Scale(domain=[-1, 1]))
+    chosen = "datum.fork == fork"
+    touch = alt.Chart(bands).mark_rect(opacity=0, cursor="ew-resize").encode(x=x.copy(), x2="high:Q")
+    touch.encoding.x.shorthand = "low:Q"
+    lines = [  # the parent up to the fork, then two children
+        {"fork": fork_label(fork), "line": line, "at": at, "height": height}
+        for fork in forks
+        for line, points in {
+            "parent": [(low, 0), (fork, 0)],
+            "child 1": [(fork, 0), (high, 0.7)],
+            "child 2": [(fork, 0), (high, -0.7)],
+        }.items()
+        for at, height in points
+    ]
+    paths = (
+        alt.Chart(pd.DataFrame(lines).round(5))
+        .transform_filter(chosen)
+        .mark_line(strokeWidth=2.5, interpolate="monotone")
+        .encode(
+            x=x,
+            y=y,
+            detail="line:N",
+            color=alt.condition("datum.line == 'parent'", alt.value(style.INK), alt.value(style.OKABE_ITO[1])),
+        )
+    )
+    handles = (
+        alt.Chart(bands.assign(height=0))
+        .mark_point(cursor="ew-resize", fillOpacity=1)
+        .encode(
+            x=x,
+            y=y,
+            size=alt.condition(chosen, alt.value(220), alt.value(70)),
+            color=alt.condition(chosen, alt.value(style.OKABE_ITO[1]), alt.value(style.INK)),
+            tooltip=[alt.Tooltip("fork:N", title="fork at epoch")],
+        )
+    )
+    return alt.layer(touch, paths, handles).properties(width=560, height=54)
+
+
+def _over_training(table: pd.DataFrame, shown: scales.Measures, treatment: str) -> alt.VConcatChart:
+    """The map of one treatment over the children's epochs, and below it the curve at the chosen one, on the same α."""
+    own = table[table.seed == table.seed.min()]
+    measured = [int(epoch) for epoch in sorted(own.epoch.unique())]
+    half = float(np.diff(sorted(own.alpha.unique())).min()) / 2
+    # one table for everything, so that the page holds it once
+    columns = ["treatment", "seed", "fork", "epoch", "alpha", *EVOLUTION.values()]
+    base = (
+        alt.Chart(table[columns].round(4))
+        .transform_filter(f"datum.fork == fork && datum.treatment == '{treatment}'")
+        .transform_calculate(value=shown.value, handle="'epoch'")
+    )
+    first = f"datum.seed == {int(own.seed.min())}"
     tooltip = [
         alt.Tooltip("fork:N", title="forked at epoch"),
         alt.Tooltip("epoch:Q", title="children at epoch"),
+        alt.Tooltip("seed:N"),
         alt.Tooltip("alpha:Q", title="α", format=".2f"),
         alt.Tooltip("error:Q", title="error", format=".1%"),
         alt.Tooltip("loss:Q", title="loss, nats", format=".3f"),
     ]
-    heat = base.mark_rect().encode(
-        x=alt.X("alpha:O", title=None, axis=None),
-        y=alt.Y("epoch:O", title="epoch, time flows down"),
-        color=alt.Color("value:Q", title="value", scale=alt.Scale(scheme=style.ORDERED)),
+    scale = alt.Scale(domain=[-half, 1 + half], nice=False)
+    axis = {"values": [0, 0.5, 1], "grid": False}
+    y = alt.Y("epoch:O", title="epoch, downwards", scale=alt.Scale(domain=measured))
+    heat = (
+        base.transform_filter(first)
+        .transform_calculate(left=f"datum.alpha - {half}", right=f"datum.alpha + {half}")
+        .mark_rect(cursor="ns-resize")
+        .encode(
+            x=alt.X("left:Q", title=None, scale=scale, axis=alt.Axis(**axis, labels=False)),
+            x2="right:Q",
+            y=y,
+            color=shown.colour(title="colour of the maps"),
+            tooltip=tooltip,
+        )
+    )
+    # what is chosen is framed, on dark and on light cells
+    row = (
+        alt.Chart(pd.DataFrame({"epoch": measured}))
+        .transform_filter("datum.epoch == epoch")
+        .encode(x=alt.value(0), x2=alt.value("width"), y=y)
+    )
+    frames = [row.mark_rect(filled=False, stroke=c, strokeWidth=w) for c, w in (("white", 4), (style.OKABE_ITO[1], 2))]
+    curves = base.transform_filter("datum.epoch == epoch").encode(
+        x=alt.X("alpha:Q", title="α, from sibling 1 to sibling 2", scale=scale, axis=alt.Axis(**axis)),
+        y=shown.position(),
+        detail="seed:N",
         tooltip=tooltip,
     )
-    mark = (
-        alt.Chart(pd.DataFrame({"epoch": epochs, "moment": range(len(epochs))}))
-        .transform_filter("datum.moment == moment")
-        .mark_tick(color=style.OKABE_ITO[1], thickness=4, size=18, xOffset=-6)
-        .encode(x=alt.value(0), y="epoch:O")
+    others = curves.transform_filter(f"!({first})").mark_line(opacity=0.4, strokeWidth=1, color=style.INK)
+    curve = curves.transform_filter(first).mark_line(
+        point=alt.OverlayMarkDef(color=style.OKABE_ITO[1], size=30), color=style.OKABE_ITO[1]
     )
-    text = (
-        alt.Chart(table)
-        .transform_filter("datum.fork_index == fork && datum.moment == moment")
-        .transform_aggregate(groupby=["fork", "epoch"])
-        .transform_calculate(label="'forked at epoch ' + datum.fork + ', below: children at epoch ' + datum.epoch")
-        .mark_text(align="left", fontSize=14, fontWeight="bold", dy=-8)
-        .encode(text="label:N", x=alt.value(0), y=alt.value(0))
+    heading = alt.TitleParams(text=alt.expr(f"measure + ', {treatment} statistics'"), fontSize=13, fontWeight="normal")
+    size = {"width": 240}
+    return alt.vconcat(
+        alt.layer(heat, *frames).properties(height=24 * len(measured), title=heading, **size),
+        alt.layer(others, curve).properties(height=170, **size),
+        spacing=6,
     )
-    line = (
-        base.transform_filter("datum.moment == moment")
-        .mark_line(point=True, color=style.OKABE_ITO[1])
-        .encode(x=ALPHA, y=alt.Y("value:Q", title="value at the chosen epoch"), tooltip=tooltip)
-        .properties(width=460, height=170)
-    )
-    chart = alt.vconcat((heat + mark + text).properties(width=460, height=220), line).add_params(
-        fork, moment, measure, treatment
-    )
-    title = f"Forked at {labels[0]}, siblings end {first:.0%} apart in the middle; at {labels[-1]}, {max(late, 0):.1%}"
-    words = (
-        f"Map of training error over alpha and child epoch for the chosen fork, and the curve at the chosen epoch. At the end, "
-        f"with interpolated statistics, the error barrier is {first:.1%} for the fork at epoch {labels[0]} and {late:.1%} at {labels[-1]}."
-    )
-    return style.described(chart, title, words)
 
 
 def against_fork(final: pd.DataFrame) -> alt.Chart:
     """The barrier at the end of training against the fork epoch: every seed a point, their mean a line."""
-    rows = [heights(final, of).assign(measure=of) for of in ("error", "loss")]
-    table, labels = _labelled(pd.concat(rows))
+    keys = ["seed", "fork_epoch", "split", "norm_stats"]
+    wide = heights(final, "error")[keys].assign(
+        error_barrier=heights(final, "error").barrier, loss_barrier=heights(final, "loss").barrier
+    )
+    table, labels = _labelled(wide)
     table = table.assign(treatment=table.norm_stats.map(TREATMENTS))
-    error = table[(table.measure == "error") & (table.treatment == "interpolated") & (table.split == "train")]
-    means = error.groupby("fork_epoch").barrier.mean()
-    stable = stable_from(means)
-    measure = style.switch("kind_of_barrier", ["error", "loss"], "barrier in ")
-    split = style.switch("which_split", sorted(table.split.unique(), reverse=True), "data ")
-    base = alt.Chart(table[["fork", "seed", "treatment", "split", "measure", "barrier"]].round(6)).transform_filter(
-        "datum.measure == kind_of_barrier && datum.split == which_split"
+    shown = scales.Measures("kind_of_barrier", table, {"error": "error_barrier", "loss": "loss_barrier"})
+    splits = sorted(table.split.unique(), reverse=True)
+    measure = style.switch("kind_of_barrier", list(shown.all), "barrier in ")
+    split = style.switch("which_split", splits, "data ")
+    base = (
+        alt.Chart(table[["fork", "seed", "treatment", "split", "error_barrier", "loss_barrier"]].round(6))
+        .transform_filter("datum.split == which_split")
+        .transform_calculate(value=shown.value)
     )
     # one title and one domain for all channels, so that their legends are one
     legend = {"title": "batch-norm statistics", "scale": alt.Scale(domain=list(TREATMENTS.values()))}
-    x = alt.X("fork:O", sort=labels, title="fork epoch", axis=alt.Axis(labelAngle=0))
-    y = alt.Y("barrier:Q", title="barrier (error: fraction; loss: nats)", scale=alt.Scale(type="symlog", constant=0.01))
+    x = alt.X("fork:O", title="fork epoch", axis=alt.Axis(labelAngle=0), scale=alt.Scale(domain=labels))
     points = base.mark_point(opacity=0.75).encode(
         x=x,
-        y=y,
+        y=shown.position(title="barrier at the end of training"),
         color=alt.Color("treatment:N", **legend),
         shape=alt.Shape("treatment:N", **legend),
         tooltip=[
             alt.Tooltip("fork:N", title="fork epoch"),
             alt.Tooltip("seed:N"),
             alt.Tooltip("treatment:N", title="statistics"),
-            alt.Tooltip("barrier:Q", format=".3f"),
+            alt.Tooltip("error_barrier:Q", title="error barrier", format=".1%"),
+            alt.Tooltip("loss_barrier:Q", title="loss barrier, nats", format=".3f"),
         ],
     )
     lines = base.mark_line().encode(
         x=x,
-        y=alt.Y("mean(barrier):Q"),
+        y=shown.position(field="mean(value):Q", title="barrier at the end of training"),
         color=alt.Color("treatment:N", **legend),
         strokeDash=alt.StrokeDash("treatment:N", **legend),
     )
     rule = (
-        alt.Chart(pd.DataFrame({"stable": [STABLE]}))
+        alt.Chart(pd.DataFrame({"value": [STABLE]}))
         .transform_filter("kind_of_barrier == 'error'")
-        .mark_rule(strokeDash=[2, 3], color="#555")
-        .encode(y="stable:Q")
+        .mark_rule(strokeDash=[2, 3], color=style.INK)
+        .encode(y=shown.position(title="barrier at the end of training"))
     )
-    when = "at no fork" if stable is None else f"from fork epoch {fork_label(stable)} on"
-    title = f"The mean error barrier is below 2 % {when}"
+    means = table[table.treatment == "interpolated"].groupby(["split", "fork_epoch"])[["error_barrier", "loss_barrier"]]
+    answers = {
+        (name, which): _against_fork_answer(name, which, means.mean().loc[which])
+        for name in shown.all
+        for which in splits
+    }
+    start = means.mean().error_barrier.loc[splits[0]]
     words = (
-        f"Barrier at the end of training against fork epoch, a point a seed. Mean training-error barrier with interpolated "
-        f"statistics: {', '.join(f'{fork_label(e)}: {v:.1%}' for e, v in means.items())}."
+        f"Barrier at the end of training against fork epoch, a point a seed. Mean {splits[0]} error barrier with interpolated "
+        f"statistics: {', '.join(f'{fork_label(e)}: {v:.1%}' for e, v in start.items())}."
     )
     chart = (rule + lines + points).add_params(measure, split).properties(width=500, height=280)
-    return style.described(chart, title, words)
+    return style.answered(chart, ["kind_of_barrier", "which_split"], answers, ("error", splits[0]), words)
+
+
+def _against_fork_answer(measure: str, split: str, means: pd.DataFrame) -> str:
+    """What the mean over seeds with interpolated statistics says, of one split."""
+    if measure == "loss":
+        first, last = means.loss_barrier.iloc[0], means.loss_barrier.iloc[-1]
+        ends = f"{scales.nats(first)} at fork {fork_label(means.index[0])} to {scales.nats(last)} at {fork_label(means.index[-1])}"
+        return f"The mean loss barrier on {split} data goes from {ends}"
+    stable = stable_from(means.error_barrier)
+    when = "at no fork" if stable is None else f"from fork epoch {fork_label(stable)} on"
+    return f"The mean error barrier on {split} data is below 2\u00a0% {when}"
 
 
 def kinds(final: pd.DataFrame) -> alt.Chart:
@@ -230,9 +340,10 @@ def kinds(final: pd.DataFrame) -> alt.Chart:
         for name, value in asdict(KindRule()).items()
     ]
     base = alt.Chart(table[["panel", "alpha", "error_barrier", "height", "width"]].round(5))
+    domain = scales.measure(table, "error_barrier").domain
     area = base.mark_area(line={"color": style.OKABE_ITO[0]}, opacity=0.35, color=style.OKABE_ITO[0]).encode(
-        x=alt.X("alpha:Q", title="α"),
-        y=alt.Y("error_barrier:Q", title="error barrier", axis=alt.Axis(format="%")),
+        x=alt.X("alpha:Q", title="α", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(values=[0, 0.5, 1])),
+        y=alt.Y("error_barrier:Q", title="error barrier", scale=alt.Scale(domain=domain), axis=alt.Axis(format="%")),
         tooltip=[
             alt.Tooltip("alpha:Q", title="α"),
             alt.Tooltip("error_barrier:Q", title="error barrier", format=".1%"),
@@ -247,17 +358,30 @@ def kinds(final: pd.DataFrame) -> alt.Chart:
     chart = (
         alt.layer(area, text)
         .properties(width=150, height=90)
-        .facet(facet=alt.Facet("panel:N", sort=[f"fork {label}" for label in labels], title=None), columns=3)
+        .facet(
+            facet=alt.Facet(
+                "panel:N",
+                sort=[f"fork {label}" for label in labels],
+                title=None,
+                header=alt.Header(labelAnchor="start", labelOrient="top"),
+            ),
+            columns=3,
+        )
         .add_params(*sliders)
     )
-    found = [kind for kind in ("wide ridge", "ridge", "bump", "none") if kind in names.values()]
-    title = f"Kinds of barrier that occur: {', '.join(found)}"
+    # counted in the page, as the thresholds move
+    rules = [KindRule.script(f"{height:.6g}", f"{width:.6g}") for height, width in shapes.values()]
+    counts = [
+        f"({' + '.join(f'(({rule}) == {kind!r} ? 1 : 0)' for rule in rules)}) + ' {kind}'" for kind in KINDS[::-1]
+    ]
+    title = f"'Of {len(labels)} forks: ' + " + " + ', ' + ".join(counts)
+    found = ", ".join(f"{list(names.values()).count(kind)} {kind}" for kind in KINDS[::-1])
     words = (
-        "Final training-error barrier curves, one panel a fork: "
+        f"Final training-error barrier curves, one panel a fork. By the rule as it stands at first: {found}. "
         + "; ".join(f"{k} is {v}" for k, v in names.items())
         + "."
     )
-    return style.described(chart, title, words)
+    return chart.properties(title=alt.TitleParams(text=alt.expr(title)), description=words)
 
 
 def geometry(table: pd.DataFrame) -> alt.Chart:

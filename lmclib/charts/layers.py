@@ -1,9 +1,11 @@
 """Figures of layer-wise barriers: heatmaps over training, shares of the full barrier, staircases, windows and pairs."""
 
+import json
+
 import altair as alt
 import pandas as pd
 
-from lmclib.charts import style
+from lmclib.charts import scales, style
 from lmclib.charts.forking import fork_label
 from lmclib.measures.layerwise import NETWORK, null_model
 
@@ -11,53 +13,37 @@ MEASURES = {"loss": "loss_barrier", "error": "error_barrier"}
 INTO = {"1": "into model 1", "2": "into model 2"}
 
 
-def largest(table: pd.DataFrame) -> dict[str, float]:
-    """The largest absolute barrier of each case and measure, by the condition under which it is shown."""
-    return {
-        f"measure == '{name}' && which == '{case}'": float(rows[column].abs().max())
-        for name, column in MEASURES.items()
-        for case, rows in table.groupby("case", sort=False)
-    }
-
-
 def heatmap(table: pd.DataFrame) -> alt.Chart:
     """Layer × epoch, into model 1 and into model 2, the whole network on top; below, the layers at the chosen epoch.
+
+    One scale of colours and heights for all pairs, forks, epochs, splits and baselines.
 
     Args:
         table: `layer_table` of one pair a `case`, fork and epoch, with `case` and `split`.
     """
     layers = [name for name in table.layer.unique() if name != NETWORK]
-    cases, forks, measured = (
-        list(table["case"].unique()),
-        sorted(table.fork_epoch.unique()),
-        sorted(table.epoch.unique()),
-    )
-    table = table[table["into"] != "both"].assign(
-        fork=table.fork_epoch.map(fork_label), f=table.fork_epoch.map(forks.index), e=table.epoch.map(measured.index)
-    )
-    final = table[
-        (table["case"] == cases[0]) & (table.f == 0) & (table.e == len(measured) - 1) & (table.baseline == "models")
-    ]
-    final = final[final.split == "train"]
-    full, single = final[final.layer == NETWORK].loss_barrier.max(), final[final.layer != NETWORK].loss_barrier.max()
-    fork = style.slider("fork", len(forks), "fork, early to late ")
-    moment = style.slider("moment", len(measured), "time, start to end ", last=True)
-    switches = (
+    table = table[table["into"] != "both"].assign(fork=table.fork_epoch.map(fork_label))
+    cases, forks = list(table["case"].unique()), _labels(table)
+    epochs = [int(epoch) for epoch in sorted(table.epoch.unique())]
+    shown = scales.Measures("measure", table, MEASURES)
+    controls = (
         style.switch("which", cases, "pair "),
+        style.switch("fork", forks, "fork epoch (siblings) "),
+        style.switch("epoch", epochs, "children at epoch ", last=True),
         style.switch("measure", list(MEASURES), "barrier in "),
         style.switch("split", ["train", "test"], "data "),
         style.switch("baseline", ["models", "cut"], "baseline "),
     )
-    columns = ["case", "fork", "f", "epoch", "e", "layer", "into", "split", "baseline", *MEASURES.values()]
-    # only siblings were forked at several epochs
-    shown = (
-        f"datum.case == which && (which != '{cases[0]}' || datum.f == fork) && datum.split == split && "
-        "datum.baseline == baseline"
-    )
+    # only siblings were forked at several epochs; other pairs are shown at the fork that they have
+    only = {case: rows.fork.iloc[0] for case, rows in table.groupby("case", sort=False) if rows.fork.nunique() == 1}
+    own_fork = alt.param("own_fork", expr=f"({json.dumps(only)})[which] || fork")
+    columns = ["case", "fork", "epoch", "layer", "into", "split", "baseline", *MEASURES.values()]
     base = (
         alt.Chart(table[columns].round(4))
-        .transform_filter(shown)
-        .transform_calculate(value="measure == 'loss' ? datum.loss_barrier : datum.error_barrier")
+        .transform_filter(
+            "datum.case == which && datum.fork == own_fork && datum.split == split && datum.baseline == baseline"
+        )
+        .transform_calculate(value=shown.value)
     )
     tooltip = [
         "layer:N",
@@ -66,46 +52,87 @@ def heatmap(table: pd.DataFrame) -> alt.Chart:
         alt.Tooltip("loss_barrier:Q", title="loss barrier, nats", format=".3f"),
         alt.Tooltip("error_barrier:Q", title="error barrier", format=".1%"),
     ]
-    colour = alt.Color("value:Q", title="barrier", scale=style.signed(largest(table)))
+    colour = shown.colour(title="barrier at α = ½")
+    times = alt.Scale(domain=epochs)
 
     def column(into: str, first: bool) -> alt.VConcatChart:
         rect = base.transform_filter(f"datum.into == '{into}'").mark_rect().encode(color=colour, tooltip=tooltip)
         axis = {} if first else {"axis": alt.Axis(labels=False, ticks=False)}
         whole = rect.transform_filter(f"datum.layer == '{NETWORK}'").encode(
-            x=alt.X("epoch:O", title=None, axis=None), y=alt.Y("layer:N", title=None, **axis)
+            x=alt.X("epoch:O", title=None, axis=None, scale=times),
+            y=alt.Y("layer:N", title=None, scale=alt.Scale(domain=[NETWORK]), **axis),
         )
         single = rect.transform_filter(f"datum.layer != '{NETWORK}'").encode(
-            x=alt.X("epoch:O", title="epoch", axis=alt.Axis(labelAngle=0)),
-            y=alt.Y("layer:N", title=None, sort=layers[::-1], **axis),
+            x=alt.X("epoch:O", title="epoch", axis=alt.Axis(labelAngle=0), scale=times),
+            y=alt.Y("layer:N", title=None, scale=alt.Scale(domain=layers[::-1]), **axis),
+        )
+        row = (
+            alt.Chart(pd.DataFrame({"epoch": epochs}))
+            .transform_filter("datum.epoch == epoch")
+            .mark_rect(filled=False, stroke=style.OKABE_ITO[1], strokeWidth=2)
+            .encode(
+                x=alt.X("epoch:O", title="epoch", axis=alt.Axis(labelAngle=0), scale=times),
+                y=alt.value(0),
+                y2=alt.value("height"),
+            )
         )
         size = {"width": 190}
         return alt.vconcat(
             whole.properties(height=18, title=INTO[into], **size),
-            single.properties(height=18 * min(len(layers), 30), **size),
+            (single + row).properties(height=18 * min(len(layers), 30), **size),
             spacing=4,
         )
 
     bars = (
-        base.transform_filter("datum.e == moment")
+        base.transform_filter("datum.epoch == epoch")
         .transform_calculate(direction="'into model ' + datum.into")
         .mark_bar()
         .encode(
-            x=alt.X("layer:N", sort=[*layers, NETWORK], title=None, axis=alt.Axis(labelAngle=-60)),
+            x=alt.X(
+                "layer:N",
+                scale=alt.Scale(domain=[*layers, NETWORK]),
+                title=None,
+                axis=alt.Axis(labelAngle=-60),
+            ),
             xOffset="direction:N",
-            y=alt.Y("value:Q", title="barrier at the chosen epoch"),
-            color=alt.Color("direction:N", title="averaged", scale=alt.Scale(range=list(style.OKABE_ITO[:2]))),
+            y=shown.position(title="barrier at the chosen epoch"),
+            color=alt.Color("direction:N", title="averaged", scale=_directions()),
             tooltip=tooltip,
         )
         .properties(width=420, height=150)
     )
     maps = alt.hconcat(column("1", True), column("2", False), spacing=10)
-    chart = alt.vconcat(maps, bars).resolve_scale(color="independent").add_params(fork, moment, *switches)
-    title = f"All layers averaged: {full:.2g} nats. The worst single layer: {single:.2g}"
+    chart = alt.vconcat(maps, bars).resolve_scale(color="independent").add_params(*controls, own_fork)
     words = (
-        f"Heatmaps of layer barriers over layer and epoch, into model 1 and into model 2, and bars at the chosen epoch. At the "
-        f"end, for siblings of the first fork, the full loss barrier is {full:.2f} nats and the largest of a single layer {single:.2f}."
+        "Heatmaps of layer barriers over layer and epoch, into model 1 and into model 2, the whole network in a row of its own, "
+        "and bars at the chosen epoch."
     )
-    return style.described(chart, title, words)
+    names = ["which", "own_fork", "epoch", "measure", "split", "baseline"]
+    start = (cases[0], only.get(cases[0], forks[0]), epochs[-1], "loss", "train", "models")
+    return style.answered(chart, names, _heatmap_answers(table, shown), start, words)
+
+
+def _heatmap_answers(table: pd.DataFrame, shown: scales.Measures) -> dict[tuple, str]:
+    """For every map and epoch: the barrier of all layers, and that of the worst single one with its name."""
+    answers = {}
+    for (case, fork, epoch, split, baseline), rows in table.groupby(["case", "fork", "epoch", "split", "baseline"]):
+        network, single = rows[rows.layer == NETWORK], rows[rows.layer != NETWORK]
+        for name, column in MEASURES.items():
+            worst = single.loc[single[column].idxmax()]
+            said = shown[name].said
+            answers[case, fork, int(epoch), name, split, baseline] = (
+                f"{case.capitalize()}, fork {fork}, epoch {int(epoch)}: all layers averaged {said(network[column].max())}, the worst single "
+                f"layer {said(worst[column])} ({worst.layer}, {INTO[worst['into']]})"
+            )
+    return answers
+
+
+def _labels(table: pd.DataFrame) -> list[str]:
+    return [fork_label(fork) for fork in sorted(table.fork_epoch.unique())]
+
+
+def _directions() -> alt.Scale:
+    return alt.Scale(domain=list(INTO.values()), range=list(style.OKABE_ITO[:2]))
 
 
 def shares(final: pd.DataFrame, tenth: float = 0.1) -> alt.Chart:
@@ -120,11 +147,13 @@ def shares(final: pd.DataFrame, tenth: float = 0.1) -> alt.Chart:
     table = table.assign(share=table.loss_barrier / table.full, direction=table["into"].map(INTO))
     layers, cases = list(table.layer.unique()), list(table["case"].unique())
     top = table.groupby("case", sort=False).share.max()
+    wide = alt.Scale(domain=[min(0, float(table.share.min())), max(tenth, float(table.share.max()))], nice=True)
     columns = ["case", "seed", "layer", "direction", "share", "loss_barrier"]
     base = alt.Chart(table[columns].round(4))
     colour = alt.Color("direction:N", title="averaged")
     points = base.mark_point(opacity=0.8).encode(
-        x=alt.X("share:Q", title="part of the full barrier", axis=alt.Axis(format="%", tickCount=4)),
+        # the same range in every panel
+        x=alt.X("share:Q", title="part of the full barrier", scale=wide, axis=alt.Axis(format="%", tickCount=4)),
         y=alt.Y("layer:N", sort=layers[::-1], title=None),
         color=colour,
         shape=alt.Shape("direction:N", title="averaged"),
@@ -136,9 +165,9 @@ def shares(final: pd.DataFrame, tenth: float = 0.1) -> alt.Chart:
             alt.Tooltip("loss_barrier:Q", title="nats", format=".3f"),
         ],
     )
-    rule = base.mark_rule(strokeDash=[3, 3], color="#555").encode(x=alt.datum(tenth))
+    rule = alt.Chart(pd.DataFrame({"tenth": [tenth]})).mark_rule(strokeDash=[3, 3], color=style.INK).encode(x="tenth:Q")
     panels = [
-        (points + rule).transform_filter(alt.datum.case == case).properties(width=150, height=230, title=case)
+        (points.transform_filter(alt.datum.case == case) + rule).properties(width=150, height=230, title=case)
         for case in cases
     ]
     for panel in panels[1:]:
@@ -157,45 +186,49 @@ def staircases(table: pd.DataFrame) -> alt.Chart:
     Args:
         table: `staircase_table` of one pair a `case` and epoch, with `case`.
     """
-    cases, measured, orders = list(table["case"].unique()), sorted(table.epoch.unique()), list(table.order.unique())
-    table = table[table["into"] != "both"].assign(e=table.epoch.map(measured.index), direction=table["into"].map(INTO))
-    last = table[(table["case"] == cases[0]) & (table.e == len(measured) - 1) & (table["into"] == "1")]
-    up = last[last.order == "bottom-up"].sort_values("n_layers").loss_barrier
-    highest, full = int(up.argmax()) + 1, up.iloc[-1]
-    moment = style.slider("moment", len(measured), "time, start to end ", last=True)
-    switches = (
+    table = table[table["into"] != "both"].assign(direction=table["into"].map(INTO))
+    cases, orders = list(table["case"].unique()), list(table.order.unique())
+    epochs, steps = [int(epoch) for epoch in sorted(table.epoch.unique())], sorted(map(int, table.n_layers.unique()))
+    shown = scales.Measures("measure", table, MEASURES)
+    controls = (
+        style.switch("epoch", epochs, "children at epoch ", last=True),
         style.switch("order", orders, "order "),
         style.switch("which", cases, "pair "),
         style.switch("direction", list(INTO.values()), "averaged "),
         style.switch("measure", list(MEASURES), "barrier in "),
     )
-    columns = ["case", "order", "draw", "n_layers", "layer", "epoch", "e", "direction", *MEASURES.values()]
+    columns = ["case", "order", "draw", "n_layers", "layer", "epoch", "direction", *MEASURES.values()]
     base = (
         alt.Chart(table[columns].round(4))
         .transform_filter("datum.case == which && datum.direction == direction")
-        .transform_calculate(value="measure == 'loss' ? datum.loss_barrier : datum.error_barrier")
+        .transform_calculate(value=shown.value)
     )
     tooltip = [
         "order:N",
         alt.Tooltip("n_layers:Q", title="layers averaged"),
         alt.Tooltip("layer:N", title="added last"),
         alt.Tooltip("epoch:Q", title="children at epoch"),
-        alt.Tooltip("value:Q", title="barrier", format=".3f"),
+        alt.Tooltip("loss_barrier:Q", title="loss barrier, nats", format=".3f"),
+        alt.Tooltip("error_barrier:Q", title="error barrier", format=".1%"),
     ]
     heat = (
         base.transform_filter("datum.order == order && datum.draw == 0")
         .mark_rect()
         .encode(
-            x=alt.X("epoch:O", title="epoch", axis=alt.Axis(labelAngle=0)),
-            y=alt.Y("n_layers:O", title="layers averaged", sort="descending"),
-            color=alt.Color("value:Q", title="barrier", scale=style.signed(largest(table))),
+            x=alt.X("epoch:O", title="epoch", axis=alt.Axis(labelAngle=0), scale=alt.Scale(domain=epochs)),
+            y=alt.Y("n_layers:O", title="layers averaged", scale=alt.Scale(domain=steps[::-1])),
+            color=shown.colour(title="barrier", gradientLength=150),
             tooltip=tooltip,
         )
         .properties(width=150, height=230)
     )
-    x, y = alt.X("n_layers:Q", title="layers averaged"), alt.Y("value:Q", title="barrier at the chosen epoch")
-    colour = alt.Color("order:N", title="order", scale=alt.Scale(domain=orders))
-    at = base.transform_filter("datum.e == moment")
+    x = alt.X("n_layers:Q", title="layers averaged", scale=alt.Scale(domain=[steps[0], steps[-1]], nice=False))
+    x.axis = alt.Axis(tickMinStep=1, format="d")
+    y = shown.position(title="barrier at the chosen epoch")
+    colour = alt.Color(
+        "order:N", title="order", scale=alt.Scale(domain=orders), legend=alt.Legend(symbolOpacity=1, columns=2)
+    )
+    at = base.transform_filter("datum.epoch == epoch")
     thin = (
         at.transform_filter("datum.order == 'random'")
         .mark_line(strokeWidth=0.7, opacity=0.5)
@@ -215,12 +248,32 @@ def staircases(table: pd.DataFrame) -> alt.Chart:
     )
     chart = alt.hconcat(heat, (thin + lines).properties(width=270, height=230))
     chart = chart.resolve_scale(color="independent", strokeDash="independent")  # one legend for both
-    title = f"From the input up, {highest} of {len(up)} layers make the highest barrier, {up.max():.2g} nats; all make {full:.2g}"
-    words = (
-        f"Barrier against the number of layers averaged, for the orders {', '.join(orders)}, and a map over epochs for one of "
-        f"them. Bottom-up it peaks at {up.max():.2f} nats after {highest} layers and ends at {full:.2f}."
+    words = f"Barrier against the number of layers averaged, for the orders {', '.join(orders)}, and a map over epochs for one of them."
+    return style.answered(
+        chart.add_params(*controls),
+        ["which", "order", "direction", "measure", "epoch"],
+        _staircase_answers(table, shown),
+        (cases[0], orders[0], INTO["1"], "loss", epochs[-1]),
+        words,
     )
-    return style.described(chart.add_params(moment, *switches), title, words)
+
+
+ORDERS = {"bottom-up": "From the input up", "top-down": "From the output down", "random": "In a random order"}
+
+
+def _staircase_answers(table: pd.DataFrame, shown: scales.Measures) -> dict[tuple, str]:
+    """Where each staircase is highest, and where it ends."""
+    answers = {}
+    drawn = table[table.draw == 0]
+    for (case, order, direction, epoch), rows in drawn.groupby(["case", "order", "direction", "epoch"], sort=False):
+        steps = rows.sort_values("n_layers")
+        for name, column in MEASURES.items():
+            top, said = steps.loc[steps[column].idxmax()], shown[name].said
+            answers[case, order, direction, name, int(epoch)] = (
+                f"{ORDERS.get(order, 'In ' + order + ' order')}, {top.n_layers} of {len(steps)} layers make the highest barrier, "
+                f"{said(top[column])}; all make {said(steps[column].iloc[-1])} ({case}, epoch {int(epoch)})"
+            )
+    return answers
 
 
 def windows(table: pd.DataFrame, full: pd.Series) -> alt.Chart:
@@ -248,7 +301,7 @@ def windows(table: pd.DataFrame, full: pd.Series) -> alt.Chart:
     )
     line = (
         alt.Chart(means.round(4).reset_index())
-        .mark_line(color="#555")
+        .mark_line(color=style.INK)
         .encode(x=alt.X("layer:N", sort=layers), y="share:Q")
     )
     equal = null_model(width, 1.0, depth)
@@ -277,17 +330,18 @@ def pairs(table: pd.DataFrame, single: pd.DataFrame) -> alt.Chart:
     both = table[table["into"] == "both"].groupby(["layer", "other"], sort=False).loss_barrier.mean().reset_index()
     both["excess"] = both.loss_barrier - both.layer.map(own) - both.other.map(own)
     top = both.loc[both.loss_barrier.idxmax()]
-    shown = {"barrier of both": "loss_barrier", "more than the sum of single ones": "excess"}
-    show = style.switch("show", list(shown), "")
-    tops = {f"show == '{name}'": float(both[column].abs().max()) for name, column in shown.items()}
+    shown = scales.Measures(
+        "show", both, {"barrier of both": "loss_barrier", "more than the sum of single ones": "excess"}
+    )
+    show = style.switch("show", list(shown.all), "show ")
     chart = (
         alt.Chart(both.round(4))
-        .transform_calculate(value="show == 'barrier of both' ? datum.loss_barrier : datum.excess")
+        .transform_calculate(value=shown.value)
         .mark_rect()
         .encode(
-            x=alt.X("other:N", sort=layers, title=None, axis=alt.Axis(labelAngle=-60)),
-            y=alt.Y("layer:N", sort=layers[::-1], title=None),
-            color=alt.Color("value:Q", title="nats", scale=style.signed(tops)),
+            x=alt.X("other:N", title=None, axis=alt.Axis(labelAngle=-60), scale=alt.Scale(domain=layers)),
+            y=alt.Y("layer:N", title=None, scale=alt.Scale(domain=layers[::-1])),
+            color=shown.colour(title="nats"),
             tooltip=[
                 "layer:N",
                 "other:N",
@@ -298,9 +352,14 @@ def pairs(table: pd.DataFrame, single: pd.DataFrame) -> alt.Chart:
         .properties(width=330, height=330)
         .add_params(show)
     )
-    more = float((both.excess > 0).mean())
-    title = (
-        f"{top.layer} with {top.other}: {top.loss_barrier:.2g} nats; {more:.0%} of pairs exceed the sum of their layers"
-    )
-    words = f"Matrix of the loss barriers of every two layers; the highest is {top.loss_barrier:.2f} nats, of {top.layer} and {top.other}."
-    return style.described(chart, title, words)
+    most, more = both.loc[both.excess.idxmax()], float((both.excess > 0).mean())
+    answers = {
+        (
+            "barrier of both",
+        ): f"The highest barrier of two layers, {scales.nats(top.loss_barrier)}, is that of {top.layer} with {top.other}",
+        ("more than the sum of single ones",): (
+            f"{more:.0%} of pairs exceed the sum of their two layers, most of all {most.layer} with {most.other}, by {scales.nats(most.excess)}"
+        ),
+    }
+    words = "Matrix of the loss barriers of every two layers, and of what they exceed the sum of both layers' own barriers by."
+    return style.answered(chart, ["show"], answers, ("barrier of both",), words)

@@ -4,7 +4,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from lmclib.charts import style
+from lmclib.charts import scales, style
 from lmclib.charts.forking import fork_label
 from lmclib.cube.energies import Energies
 from lmclib.measures.agreement import agreement, agreements
@@ -40,7 +40,10 @@ def against_fork(table: pd.DataFrame) -> alt.Chart:
     columns = ["case", "seed", "fork", "fork_epoch", "what", "predicted"]
     base = alt.Chart(long[columns].round(6))
     colour = alt.Color("what:N", scale=alt.Scale(domain=what), title="barrier")
-    y = alt.Y("predicted:Q", title="loss barrier at α = ½, nats", scale=alt.Scale(type="symlog", constant=0.01))
+    # one scale for all panels
+    heights = scales.Measures("", long, {"barrier": "predicted"})
+    y = heights.position(field="predicted:Q", title="loss barrier at α = ½, nats")
+    mean = heights.position(field="mean(predicted):Q", title="loss barrier at α = ½, nats")
     tip = [
         "what:N",
         "seed:N",
@@ -61,13 +64,16 @@ def against_fork(table: pd.DataFrame) -> alt.Chart:
         ]
         lines = own.mark_line().encode(
             x=x,
-            y="mean(predicted):Q",
+            y=mean,
             color=colour,
             strokeDash=alt.StrokeDash("what:N", title="barrier", scale=alt.Scale(domain=what)),
         )
         return alt.layer(lines, *points).properties(width=145, height=220, title=case)
 
-    title = f"Proposition 1 is off by {said[cases[0]].relative_error:.0%} in the median, with rank correlation {said[cases[0]].spearman:.2f}"
+    first = said[cases[0]]
+    title = f"{cases[0].capitalize()}: Proposition 1 is off by {first.relative_error:.0%} in the median"
+    if np.isfinite(first.spearman):
+        title += f", with rank correlation {first.spearman:.2f}"
     words = "Predicted and actual loss barriers against the fork epoch. Proposition 1: " + "; ".join(
         f"{case}, rank correlation {a.spearman:.2f}, median relative error {a.relative_error:.0%}"
         for case, a in said.items()
@@ -101,30 +107,39 @@ def energy_matrix(energies: Energies, sets: pd.DataFrame) -> alt.Chart:
         alt.param(f"l{i}", value=True, bind=alt.binding_checkbox(name=f"{name} ")) for i, name in enumerate(layers)
     ]
     chosen = f"[{', '.join(box.name for box in boxes)}]"
-    key = " + ".join(f"({box.name} ? '1' : '0')" for box in boxes)
-    count = " + ".join(f"({box.name} ? 1 : 0)" for box in boxes)
+    told = (
+        alt.param("ticked", expr=" + ".join(f"({box.name} ? '1' : '0')" for box in boxes)),
+        alt.param("count", expr=" + ".join(f"({box.name} ? 1 : 0)" for box in boxes)),
+        alt.param("predicted", expr=_block_sum(both)),
+        alt.param("measured", value=dict(zip(sets.set, sets.loss_barrier.round(5), strict=True))),
+    )
     data = alt.Chart(pd.DataFrame(rows).round(6))
+    colours = scales.Measures("", pd.DataFrame({"energy": both.ravel()}), {"energy": "energy"})
+    colour = colours.colour(title="part of the barrier, nats").copy()
+    colour.shorthand = "published:Q"
     matrix = (
         data.transform_calculate(on=f"{chosen}[datum.i] && {chosen}[datum.j]")
         .mark_rect()
         .encode(
-            x=alt.X("other:N", sort=layers, title=None, axis=alt.Axis(labelAngle=-60)),
-            y=alt.Y("layer:N", sort=layers[::-1], title=None),
-            color=alt.Color(
-                "published:Q", title="part of the barrier, nats", scale=style.signed(float(abs(both).max()))
-            ),
+            x=alt.X("other:N", title=None, axis=alt.Axis(labelAngle=-60), scale=alt.Scale(domain=layers)),
+            y=alt.Y("layer:N", title=None, scale=alt.Scale(domain=layers[::-1])),
+            color=colour,
             opacity=alt.condition("datum.on", alt.value(1), alt.value(0.15)),
             tooltip=["layer:N", "other:N", alt.Tooltip("published:Q", title="nats", format=".4f")],
         )
         .properties(width=290, height=290)
     )
-    order = [NAMES["actual"], NAMES["published"], NAMES["gradient"]]
-    x = alt.X("value:Q", title="barrier of the ticked layers at α = ½, nats")
-    y = alt.Y("what:N", sort=order, title=None, scale=alt.Scale(domain=order))
-    colour = alt.Color(
-        "what:N", sort=order, legend=None, scale=alt.Scale(domain=order, range=list(style.OKABE_ITO[:3]))
-    )
     names = {"published": NAMES["published"], "gradient": NAMES["gradient"]}
+    order = [NAMES["actual"], *names.values()]
+    # every set that can be ticked fits
+    ends = [end for matrix in (both, both + np.diag(slopes)) for end in _block_range(matrix)]
+    every = pd.DataFrame({"value": [*ends, sets.loss_barrier.min(), sets.loss_barrier.max()]})
+    x = scales.Measures("", every, {"barrier": "value"}).position(
+        alt.X, title="barrier of the ticked layers at α = ½, nats"
+    )
+    y = alt.Y("what:N", title=None, scale=alt.Scale(domain=order))
+    colour = alt.Color("what:N", legend=None, scale=alt.Scale(domain=order, range=list(style.OKABE_ITO[:3])))
+    stroke = alt.Stroke("what:N", legend=None, scale=alt.Scale(domain=order, range=list(style.OKABE_ITO[:3])))
     tip = ["what:N", alt.Tooltip("value:Q", title="nats", format=".3f")]
     bars = (
         data.transform_filter(f"{chosen}[datum.i] && {chosen}[datum.j]")
@@ -132,44 +147,64 @@ def energy_matrix(energies: Energies, sets: pd.DataFrame) -> alt.Chart:
         .transform_fold(list(names), as_=["method", "value"])
         .transform_calculate(what=f"datum.method == 'published' ? '{names['published']}' : '{names['gradient']}'")
         .mark_bar(fillOpacity=0.35, strokeWidth=2)
-        .encode(x=x, y=y, color=colour, stroke=alt.Stroke("what:N", sort=order, legend=None), tooltip=tip)
+        .encode(x=x, y=y, color=colour, stroke=stroke, tooltip=tip)
     )
-    measured = alt.Chart(sets[["set", "loss_barrier"]].round(5)).transform_filter(f"datum.set == {key}")
     actual = (
-        measured.transform_calculate(what=f"'{NAMES['actual']}'", value="datum.loss_barrier")
+        alt.Chart(pd.DataFrame({"what": [NAMES["actual"]]}))
+        .transform_calculate(value="measured[ticked]")
+        .transform_filter("isValid(datum.value)")
         .mark_bar()
         .encode(x=x, y=y, color=colour, tooltip=tip)
     )
-    names_chosen = (
-        alt.Chart(pd.DataFrame({"here": [0]}))
-        .transform_calculate(text=f"({count}) + ' of {depth} layers are ticked below'")
-        .mark_text(align="left", fontSize=13)
-        .encode(x=alt.value(0), y=alt.value(-8), text="text:N")
-    )
-    right = (actual + bars + names_chosen).properties(width=190, height=110)
+    right = (actual + bars).properties(width=190, height=110)
     chart = alt.hconcat(matrix, right, spacing=20).resolve_scale(color="independent", stroke="independent")
-    ones = np.ones(depth)
-    full = float(ones @ both @ ones)
-    off = float(both.trace() / full)
+    full, off = float(both.sum()), float(both.trace() / both.sum())
     found = float(sets[sets.set == "1" * depth].loss_barrier.item())
-    title = f"All layers: predicted {full:.2g} nats, actual {found:.2g}; single layers make {off:.0%} of the prediction"
-    words = f"Matrix of cross-layer energies, and bars of the predicted and actual barrier of the ticked layers; for all layers {full:.2f} predicted, {found:.2f} actual."
-    return style.described(chart.add_params(*boxes), title, words, "tick layers: the prediction is summed in the page")
+    said = "isValid(measured[ticked]) ? format(measured[ticked], '.2~g') + ' nats' : 'not measured'"
+    title = f"[count + ' of {depth} layers ticked: predicted ' + format(predicted, '.2~g') + ' nats as published,', 'actual ' + ({said})]"
+    words = (
+        f"Matrix of cross-layer energies, and bars of the predicted and actual barrier of the ticked layers. With all layers ticked, as "
+        f"at first, {full:.2f} nats are predicted and {found:.2f} measured; single layers make {off:.0%} of the prediction."
+    )
+    heading = alt.TitleParams(text=alt.expr(title), subtitle="tick layers: the prediction is summed in the page")
+    return chart.add_params(*boxes, *told).properties(
+        title=heading, description=words, autosize=alt.AutoSizeParams(type="pad", resize=True)
+    )
+
+
+def _block_sum(matrix: np.ndarray) -> str:
+    """An expression: the sum over the block of ticked layers of a symmetric matrix."""
+    depth = len(matrix)
+    own = [f"l{i} * {matrix[i, i]:.6g}" for i in range(depth)]
+    pairs = [f"l{i} * l{j} * {matrix[i, j] + matrix[j, i]:.6g}" for i in range(depth) for j in range(i)]
+    return " + ".join([*own, *pairs])
+
+
+def _block_range(matrix: np.ndarray, exact: int = 12) -> tuple[float, float]:
+    """The lowest and the highest sum over the block of any set of layers; bounds on them for more layers than `exact`."""
+    depth = len(matrix)
+    if depth > exact:
+        return float(np.minimum(matrix, 0).sum()), float(np.maximum(matrix, 0).sum())
+    sets = (np.arange(2**depth)[:, None] >> np.arange(depth)) & 1
+    sums = np.einsum("si,ij,sj->s", sets, matrix, sets)
+    return float(sums.min()), float(sums.max())
 
 
 def triptych(table: pd.DataFrame) -> alt.Chart:
-    """Layer barrier, energy and distance over layers and epochs, side by side; one slider moves all three.
+    """Layer barrier, energy and distance over layers and epochs, side by side; one control moves all three.
 
     Args:
         table: `layer`, `fork_epoch`, `epoch`, `barrier`, `energy` (the predicted barrier), `distance`.
     """
-    layers, forks = list(table.layer.unique()), sorted(table.fork_epoch.unique())
-    table = table.assign(f=table.fork_epoch.map(forks.index), fork=table.fork_epoch.map(fork_label))
-    fork = style.slider("fork", len(forks), "fork, early to late ")
+    table = table.assign(fork=table.fork_epoch.map(fork_label))
+    layers, forks = list(table.layer.unique()), [fork_label(f) for f in sorted(table.fork_epoch.unique())]
+    epochs = [int(epoch) for epoch in sorted(table.epoch.unique())]
+    fork = style.switch("fork", forks, "fork epoch ")
     panels = {"barrier": "barrier, nats", "energy": "energy, nats", "distance": "distance"}
-    # barrier and energy are both in nats: one scale for the two
-    tops = {f"fork == {f}": float(rows[["barrier", "energy"]].abs().max().max()) for f, rows in table.groupby("f")}
-    base = alt.Chart(table[["layer", "fork", "f", "epoch", *panels]].round(5)).transform_filter("datum.f == fork")
+    # barrier and energy are both in nats: one scale for the two, and for all forks
+    nats = scales.Measures("", table.melt(value_vars=["barrier", "energy"]), {"nats": "value"})
+    far = alt.Scale(scheme=style.ORDERED, domain=[0, float(table.distance.max())])
+    base = alt.Chart(table[["layer", "fork", "epoch", *panels]].round(5)).transform_filter("datum.fork == fork")
     tip = [
         "layer:N",
         alt.Tooltip("fork:N", title="forked at epoch"),
@@ -179,31 +214,44 @@ def triptych(table: pd.DataFrame) -> alt.Chart:
 
     def panel(column: str, first: bool) -> alt.Chart:
         axis = {} if first else {"axis": alt.Axis(labels=False, ticks=False)}
-        scale = alt.Scale(scheme=style.ORDERED) if column == "distance" else style.signed(tops)
+        colour = alt.Color(title=None, scale=far, legend=alt.Legend(gradientLength=110))
+        colour = colour if column == "distance" else nats.colour(gradientLength=110).copy()
+        colour.shorthand = f"{column}:Q"
         return (
             base.mark_rect()
             .encode(
-                x=alt.X("epoch:O", axis=alt.Axis(labelAngle=0)),
-                y=alt.Y("layer:N", sort=layers[::-1], title=None, **axis),
-                color=alt.Color(f"{column}:Q", title=None, scale=scale, legend=alt.Legend(gradientLength=110)),
+                x=alt.X("epoch:O", axis=alt.Axis(labelAngle=0), scale=alt.Scale(domain=epochs)),
+                y=alt.Y("layer:N", title=None, scale=alt.Scale(domain=layers[::-1]), **axis),
+                color=colour,
                 tooltip=tip,
             )
             .properties(width=130, height=220, title=panels[column])
         )
 
     charts = [panel(column, i == 0) for i, column in enumerate(panels)]
-    rho = {column: table[column].corr(table.barrier, method="spearman") for column in ("energy", "distance")}
-    title = f"Rank correlation with the layer barrier: energy {rho['energy']:.2f}, distance alone {rho['distance']:.2f}"
-    words = (
-        f"Three heatmaps over layers and epochs: layer barrier, energy and distance. Over all forks the rank correlation with the "
-        f"barrier is {rho['energy']:.2f} for the energy and {rho['distance']:.2f} for the distance."
-    )
+    answers = {(name,): _ranking_answer(name, table[table.fork == name]) for name in forks}
+    words = "Three heatmaps over layers and epochs: layer barrier, energy and distance."
     chart = alt.hconcat(*charts, spacing=8).resolve_scale(color="independent").add_params(fork)
-    return style.described(chart, title, words)
+    return style.answered(chart, ["fork"], answers, (forks[0],), words)
+
+
+def _ranking_answer(fork: str, rows: pd.DataFrame) -> str:
+    """How well energy and distance rank the layer barriers of one fork."""
+    said = {}
+    for column in ("energy", "distance"):
+        defined = min(rows[column].nunique(), rows.barrier.nunique()) > 1
+        rho = rows[column].corr(rows.barrier, method="spearman") if defined else None
+        said[column] = "undefined" if rho is None else f"{rho:.2f}".replace("-", "−")
+    return (
+        f"Forked at epoch {fork}: rank correlation with the layer barrier over its {len(rows)} layers and epochs: energy {said['energy']}, "
+        f"distance alone {said['distance']}"
+    )
 
 
 def panels(table: pd.DataFrame, columns: int = 3) -> alt.Chart:
-    """Predicted against actual, a panel a predictor, with identity and a factor of two; filter by what is predicted.
+    """Predicted against actual, a panel a predictor, with identity and a factor of two; choose of what barriers are.
+
+    Headings are of one kind of barrier each, as a number over a pool of unlike things says nothing of any of them.
 
     Args:
         table: `method`, `predicted`, `actual`, `fork_epoch`, and `what`: network, layers, ….
@@ -211,28 +259,26 @@ def panels(table: pd.DataFrame, columns: int = 3) -> alt.Chart:
     table = table.assign(fork=table.fork_epoch.map(fork_label))
     forks = [fork_label(f) for f in sorted(table.fork_epoch.unique())]
     kinds = list(table.what.unique())
-    kind = style.switch("kind", ["all", *kinds], "barriers of ")
-    top = float(max(table.actual.max(), 1)) * 2
-    table = table.assign(p=table.predicted.clip(FLOOR, top), a=table.actual.clip(FLOOR))
-    scale = alt.Scale(type="log", domain=[FLOOR, top], nice=False)
+    kind = style.switch("kind", [*kinds, ALL], "barriers of ")
+    right, top = (1.3 * float(max(table[column].max(), 1)) for column in ("actual", "predicted"))
+    table = table.assign(p=table.predicted.clip(FLOOR), a=table.actual.clip(FLOOR))
     axis = alt.Axis(format="~g", tickCount=4, labelOverlap=True)
-    x, y = (
-        alt.X("a:Q", scale=scale, title="actual, nats", axis=axis),
-        alt.Y("p:Q", scale=scale, title="predicted", axis=axis),
-    )
+    x = alt.X("a:Q", scale=alt.Scale(type="log", domain=[FLOOR, right], nice=False), title="actual, nats", axis=axis)
+    high = alt.Scale(type="log", domain=[FLOOR, top], nice=False)
+    y = alt.Y("p:Q", scale=high, title="predicted", axis=axis)
     base = alt.Chart(table[["method", "what", "fork", "a", "p", "actual", "predicted"]].round(6)).transform_filter(
-        "kind == 'all' || datum.what == kind"
+        f"kind == '{ALL}' || datum.what == kind"
     )
-    ends = [FLOOR, top]
+    ends = [FLOOR, right]
     band = (
         alt.Chart(pd.DataFrame({"a": ends, "low": [v / 2 for v in ends], "high": [v * 2 for v in ends]}))
         .mark_area(opacity=0.15, color="#888", clip=True)
-        .encode(x=x, y=alt.Y("low:Q", scale=scale, title="predicted", axis=axis), y2="high:Q")
+        .encode(x=x, y=alt.Y("low:Q", scale=high, title="predicted", axis=axis), y2="high:Q")
     )
     line = (
         alt.Chart(pd.DataFrame({"a": ends}))
-        .mark_line(color="#666", strokeWidth=1)
-        .encode(x=x, y=alt.Y("a:Q", scale=scale))
+        .mark_line(color=style.INK, strokeWidth=1, clip=True)
+        .encode(x=x, y=alt.Y("a:Q", scale=high, title="predicted", axis=axis))
     )
     tip = [
         "what:N",
@@ -247,21 +293,44 @@ def panels(table: pd.DataFrame, columns: int = 3) -> alt.Chart:
         shape=alt.Shape("what:N", scale=alt.Scale(domain=kinds), title="barriers of"),
         tooltip=tip,
     )
-    measured = agreements(table, ["method"])
+    measured = agreements(table, ["what", "method"])
+    methods = [name for name in NAMES if name in set(table.method)]
+    headings = {
+        f"{method}|{what}": [NAMES[method], *_agreement_lines(measured.loc[what, method])]
+        for what, method in measured.index
+    }
     charts = []
-    for method in (name for name in NAMES if name in measured.index):
-        m = measured.loc[method]
-        said = f"ρ {m.spearman:.2f}, within a fork {m.within_spearman:.2f}, off by {m.relative_error:.0%}"
-        heading = alt.TitleParams(NAMES[method], subtitle=said, fontSize=12, subtitleFontSize=10)
+    for method in methods:
+        lines = f"headings['{method}|' + kind] || [{NAMES[method]!r}, kind == '{ALL}' ? '' : 'not predicted', '']"
+        heading = alt.TitleParams(text=alt.expr(lines), fontSize=12)
         own = dots.transform_filter(alt.datum.method == method)
         charts.append((band + line + own).properties(width=145, height=145, title=heading))
-    best = measured.relative_error.idxmin()
-    title = f"Closest: {NAMES[best]}, off by {measured.relative_error[best]:.0%} in the median"
+    answers = {(what,): _closest(what, measured.loc[what]) for what in kinds}
+    answers[ALL,] = "All kinds of barrier in one picture: choose one for its numbers"
     words = (
         "Predicted against actual barriers, a panel a predictor; rank correlation and median relative error: "
-        + "; ".join(f"{NAMES[name]} {m.spearman:.2f}, {m.relative_error:.0%}" for name, m in measured.iterrows())
+        + "; ".join(f"{NAMES[name]} {' '.join(_agreement_lines(m))}" for name, m in measured.loc[kinds[0]].iterrows())
     )
-    return style.described(alt.concat(*charts, columns=columns, spacing=14).add_params(kind), title, words + ".")
+    chart = alt.concat(*charts, columns=columns, spacing=14)
+    chart = chart.add_params(kind, alt.param("headings", value=headings))
+    return style.answered(chart, ["kind"], answers, (kinds[0],), words + ".")
+
+
+ALL = "all of them"
+
+
+def _agreement_lines(measured: pd.Series) -> list[str]:
+    """What a panel's heading says of the agreement; nothing of what is undefined."""
+    said = {"ρ": measured.spearman, "within a fork": measured.within_spearman}
+    ranks = [f"{name} {value:.2f}".replace("-", "−") for name, value in said.items() if np.isfinite(value)]
+    off = f"off by {measured.relative_error:.0%}" if np.isfinite(measured.relative_error) else ""
+    return [", ".join(ranks), off]
+
+
+def _closest(what: str, measured: pd.DataFrame) -> str:
+    """The predictor with the lowest median relative error, of one kind of barrier."""
+    best = measured.relative_error.idxmin()
+    return f"Barriers of {what}: the closest is {NAMES[best]}, off by {measured.relative_error[best]:.0%} in the median"
 
 
 def price(table: pd.DataFrame) -> alt.Chart:
@@ -270,31 +339,66 @@ def price(table: pd.DataFrame) -> alt.Chart:
     Args:
         table: `method`, `cost` in forward passes, `relative_error`; with a row `actual`, the evaluation, of error 0.
     """
-    table = table.assign(name=table.method.map(NAMES), shown=table.relative_error.clip(0.005)).sort_values("cost")
-    table["place"] = range(len(table))  # by cost
+    table = table.dropna(subset=["relative_error"]).assign(name=lambda rows: rows.method.map(NAMES)).sort_values("cost")
     frontier = table[table.relative_error <= table.relative_error.cummin()]
+    ends = [0.7 * float(table.cost.min()), 1.4 * float(table.cost.max())]
     x = alt.X(
-        "cost:Q", title="cost in forward passes over the data", scale=alt.Scale(type="log", nice=False, padding=30)
+        "cost:Q", title="cost in forward passes over the data", scale=alt.Scale(type="log", domain=ends, nice=False)
     )
-    y = alt.Y("shown:Q", title="median relative error", scale=alt.Scale(type="log"), axis=alt.Axis(format="%"))
+    # with a zero, which the evaluation itself has
+    top = float(table.relative_error.max())
+    y = alt.Y(
+        "relative_error:Q",
+        title="median relative error",
+        scale=alt.Scale(type="symlog", constant=0.03, domain=[0, 1.2 * top], nice=False),
+        axis=alt.Axis(format="~%", values=[v for v in (0, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100) if v <= 1.2 * top]),
+    )
     tip = ["name:N", alt.Tooltip("cost:Q", format=".1f"), alt.Tooltip("relative_error:Q", format=".1%")]
     base = alt.Chart(table.round(4)).encode(x=x, y=y)
     points = base.mark_point(size=80).encode(
         color=alt.condition("datum.method == 'actual'", alt.value(style.OKABE_ITO[1]), alt.value(style.OKABE_ITO[0])),
         tooltip=tip,
     )
-    text = [  # to the right and to the left in turn, as some cost nearly the same
-        base.transform_filter(f"datum.place % 2 == {place}").mark_text(align=align, dx=dx, dy=dy).encode(text="name:N")
-        for place, align, dx, dy in ((0, "left", 8, -7), (1, "right", -8, 9))
+    across = PRICE[0] * np.log(table.cost / ends[0]) / np.log(ends[1] / ends[0])
+    up = PRICE[1] * (1 - np.log1p(table.relative_error / 0.03) / np.log1p(1.2 * top / 0.03))
+    places = _label_places(list(table.name), list(across), list(up))
+    text = [
+        base.transform_filter(alt.datum.name == name).mark_text(align=align, dx=dx, dy=dy).encode(text="name:N")
+        for name, (align, dx, dy) in places.items()
     ]
-    line = alt.Chart(frontier.round(4)).mark_line(strokeDash=[4, 3], color="#888").encode(x=x, y=y)
+    line = alt.Chart(frontier.round(4)).mark_line(strokeDash=[4, 3], color=style.INK).encode(x=x, y=y)
     exact = table[table.method == "actual"].iloc[0]
     cheaper = int((table.cost < exact.cost).sum())
     title = f"Evaluating the midpoint costs {exact.cost:.0f} passes; {cheaper or 'none'} of the predictors cost less"
     words = "Median relative error against cost in forward passes: " + "; ".join(
         f"{row['name']} {row.cost:.0f} passes, {row.relative_error:.0%}" for _, row in table.iterrows()
     )
-    return style.described(alt.layer(line, points, *text).properties(width=480, height=260), title, words + ".")
+    return style.described(
+        alt.layer(line, points, *text).properties(width=PRICE[0], height=PRICE[1]), title, words + "."
+    )
+
+
+PRICE = 480, 260  # pixels
+
+
+def _label_places(names: list[str], across: list[float], down: list[float]) -> dict[str, tuple[str, int, int]]:
+    """Where each point's label goes, beside the point, over no axis, no other point and no other label: alignment and shifts."""
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in zip(across, down, strict=True)]
+    places = {}
+    for name, x, y in zip(names, across, down, strict=True):
+        tried = [(align, side * 9, dy) for dy in (0, -13, 13, -26, 26) for align, side in (("left", 1), ("right", -1))]
+        cost = {}
+        for align, dx, dy in tried:
+            width = 6.5 * len(name)
+            left = x + dx if align == "left" else x + dx - width
+            box = (left, y + dy - 7, left + width, y + dy + 7)
+            outside = box[0] < 2 or box[2] > PRICE[0] or box[1] < 0 or box[3] > PRICE[1] - 2
+            over = sum(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in taken)
+            cost[align, dx, dy] = over + 10 * outside, box
+        best = min(cost, key=lambda place: cost[place][0])
+        places[name] = best
+        taken.append(cost[best][1])
+    return places
 
 
 def stationarity(table: pd.DataFrame) -> alt.Chart:
@@ -314,6 +418,7 @@ def stationarity(table: pd.DataFrame) -> alt.Chart:
         alt.Tooltip("fork:N", title="fork epoch"),
         alt.Tooltip("value:Q", title="nats", format=".4f"),
     ]
+    heights = scales.Measures("", long, {"nats": "value"})  # for all panels
     terms = alt.Scale(domain=["curvature", "slopes"])
     colour = alt.Color("term:N", title="term", scale=terms)
 
@@ -325,16 +430,16 @@ def stationarity(table: pd.DataFrame) -> alt.Chart:
             title="fork epoch",
             axis=alt.Axis(labelAngle=0),
         )
-        y = alt.Y("value:Q", title="nats", scale=alt.Scale(type="symlog", constant=0.01))
+        y, mean = (heights.position(field=field, title="nats") for field in ("value:Q", "mean(value):Q"))
         base = alt.Chart(own[["fork", "seed", "term", "value"]].round(6))
         points = base.mark_point().encode(
             x=x, y=y, color=colour, shape=alt.Shape("term:N", title="term", scale=terms), tooltip=tip
         )
-        return (base.mark_line().encode(x=x, y="mean(value):Q", color=colour) + points).properties(
+        return (base.mark_line().encode(x=x, y=mean, color=colour) + points).properties(
             width=220, height=180, title=case
         )
 
-    title = f"What slopes add is {ratio.iloc[0]:.0%} of what curvature does, in the median"
+    title = f"{cases[0].capitalize()}: what slopes add is {ratio.iloc[0]:.0%} of what curvature does, in the median"
     words = (
         "The slope term and the curvature term of the second-order prediction against the fork epoch. Median ratio: "
         + ", ".join(f"{case} {value:.0%}" for case, value in ratio.items())

@@ -5,17 +5,20 @@ import html
 import json
 import os
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import altair as alt
 import pandas as pd
 
+from lmclib.charts import scales
+from lmclib.charts.narrow import narrow
+
 # Okabe and Ito's colours, which stay apart for every kind of colour vision; always beside a dash or a shape
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-SIGNED = "purpleorange"  # diverging scheme for signed barriers, centred at zero by the chart
-ORDERED = "viridis"
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+ORDERED = scales.ORDERED
+INK = "currentColor"  # of text and lines: the page's own, on light and on dark
 TITLE = 66  # characters in a line of a title
-WIDTH = 560  # pixels; the page scales a chart down to the width of a phone
+WIDTH = 560  # pixels
 STATIC = "LMC_STATIC"  # set while the book is built: charts are then HTML that the site's own scripts draw
 
 
@@ -42,26 +45,68 @@ def described(chart: alt.TopLevelMixin, title: str, description: str, subtitle: 
     return chart.properties(title=heading, description=description)
 
 
-def slider(name: str, places: int, label: str, last: bool = False) -> alt.Parameter:
-    """A slider over the places of an ordered list, which starts at the first or at the last."""
-    bind = alt.binding_range(min=0, max=places - 1, step=1, name=label)
-    return alt.param(name, value=places - 1 if last else 0, bind=bind)
-
-
-def switch(name: str, options: list[str], label: str) -> alt.Parameter:
-    """A row of radio buttons; the first option is chosen."""
-    return alt.param(name, value=options[0], bind=alt.binding_radio(options=options, name=label))
-
-
-def signed(largest: float | Mapping[str, float]) -> alt.Scale:
-    """The diverging scale of signed values, symmetric about zero.
+def answered(
+    chart: alt.TopLevelMixin, controls: Sequence[str], answers: Mapping[tuple, str], start: tuple, description: str
+) -> alt.TopLevelMixin:
+    """The chart with a title that follows its controls: the answer for every choice, computed beforehand.
 
     Args:
-        largest: the largest absolute value; or several, by the condition in the page under which each is meant.
+        chart: with its controls.
+        controls: their names.
+        answers: the title for every choice of their values.
+        start: the values that they start with, which the alt text is for.
+        description: the alt text, which begins with the answer at the start.
     """
-    cases = {"true": largest} if not isinstance(largest, Mapping) else largest
-    top = "".join(f"{when} ? {max(value, 1e-9):.6g} : " for when, value in cases.items()) + "1"
-    return alt.Scale(scheme=SIGNED, domainMin=alt.expr(f"-({top})"), domainMax=alt.expr(top), domainMid=0)
+    lines = {key_of(key): textwrap.wrap(text, TITLE) for key, text in answers.items()}
+    most = max(map(len, lines.values()))
+    # as many lines for each, so that nothing moves when the title changes
+    lines = {key: [*said, *[""] * (most - len(said))] for key, said in lines.items()}
+    key = " + '|' + ".join(controls)
+    other = json.dumps(["Not measured, or no such pair yet", *[""] * (most - 1)])
+    heading = alt.TitleParams(text=alt.expr(f"answers[{key} + ''] || {other}"))
+    said = f"{answers[start]}. {description} This text is for the controls as they stand at first."
+    chart = chart.add_params(alt.param("answers", value=lines))
+    # without `resize` a title longer than the first one would be cut off
+    return chart.properties(title=heading, description=said, autosize=alt.AutoSizeParams(type="pad", resize=True))
+
+
+def key_of(values: tuple) -> str:
+    """How the values of several controls are one key, here and in the page."""
+    return "|".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+
+
+def switch(name: str, options: Sequence, label: str, last: bool = False) -> alt.Parameter:
+    """A row of radio buttons with the values themselves; the first is chosen, or the last."""
+    options = list(options)
+    bind = alt.binding_radio(options=options, name=label)
+    return alt.param(name, value=options[-1 if last else 0], bind=bind)
+
+
+def handle(name: str, field: str, options: Sequence, label: str, last: bool = False) -> tuple[alt.Parameter, ...]:
+    """A switch that marks of the chart move, too: by a click, and by dragging from one to the next.
+
+    Args:
+        name: of the value in expressions.
+        field: of the marks whose column `handle` is this name.
+        options: the values.
+        label: what stands before the buttons.
+        last: whether the last is chosen at first.
+
+    Returns:
+        The selection, for the view of the marks; and the value, for the chart.
+    """
+    options = list(options)
+    at = f"event.item && event.item.datum && event.item.datum.handle == '{name}'"
+    selection = alt.selection_point(
+        name=f"{name}_at",
+        fields=[field],
+        bind=alt.binding_radio(options=options, name=label),
+        value=options[-1 if last else 0],
+        on=f"pointerdown[{at}], [pointerdown[{at}], window:pointerup] > pointermove[{at}]",
+        toggle=False,
+        clear=False,
+    )
+    return selection, alt.param(name, expr=f"{name}_at_{field}")
 
 
 def fork_colour(order: list[str], title: str = "fork epoch") -> alt.Color:
@@ -72,32 +117,55 @@ def fork_colour(order: list[str], title: str = "fork epoch") -> alt.Color:
 @alt.theme.register("lmclib", enable=False)
 def _theme() -> alt.theme.ThemeConfig:
     font = "system-ui, sans-serif"
-    text = {"labelFontSize": 12, "titleFontSize": 13, "labelFont": font, "titleFont": font}
+    ink = {"labelColor": INK, "titleColor": INK}
+    text = {"labelFontSize": 12, "titleFontSize": 13, "labelFont": font, "titleFont": font, **ink}
+    line = {"domainColor": INK, "domainOpacity": 0.5, "tickColor": INK, "tickOpacity": 0.5}
+    title = {
+        "color": INK,
+        "subtitleColor": INK,
+        "fontSize": 15,
+        "subtitleFontSize": 12,
+        "anchor": "start",
+        "offset": 10,
+    }
     return {
         "config": {
-            "background": "white",  # a light card on the dark theme, too
+            "background": "transparent",  # the page shows through
             "font": font,
             "view": {"continuousWidth": WIDTH, "continuousHeight": 260, "stroke": None},
-            "axis": {**text, "titleFontWeight": "normal", "gridColor": "#eee", "domainColor": "#888"},
-            "legend": {**text, "orient": "bottom", "columns": 4, "titleFontWeight": "normal"},
+            "axis": {**text, **line, "titleFontWeight": "normal", "gridColor": INK, "gridOpacity": 0.1},
+            "legend": {
+                **text,
+                "orient": "bottom",
+                "columns": 4,
+                "titleFontWeight": "normal",
+                "titleLimit": 0,
+                "labelLimit": 0,
+            },
             "header": text,
-            "title": {"fontSize": 15, "anchor": "start", "subtitleColor": "#555", "offset": 10, "subtitleFontSize": 12},
-            "range": {"category": list(OKABE_ITO)},
+            "title": title,
+            "range": {"category": [*OKABE_ITO]},
             "line": {"strokeWidth": 2},
             "point": {"size": 50, "filled": True},
+            "text": {"color": INK, "fontSize": 12},
+            "rule": {"color": INK},
         }
     }
 
 
 def _to_html(spec: dict, **_: object) -> dict[str, str]:
     """A container whose id is a hash of the chart, and the call that draws it."""
-    text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
-    name = f"chart-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    name = f"chart-{hashlib.sha256(_json(spec).encode()).hexdigest()[:12]}"
     label = html.escape(spec.get("description", ""), quote=True)
-    safe = text.replace("<", "\\u003c")  # no tag inside data may end the script, or keep it from ending
-    options = '{"actions":false,"renderer":"svg"}'
+    # an image has no controls in it
+    role = "group" if any("bind" in param for param in spec.get("params", [])) else "img"
     return {
-        "text/html": f'<div class="lmc-chart" id="{name}" role="img" aria-label="{label}"></div>'
-        f'<script>vegaEmbed("#{name}",{safe},{options}).catch(function(e){{console.error(e)}})</script>',
+        "text/html": f'<div class="lmc-chart" id="{name}" role="{role}" aria-label="{label}"></div>'
+        f'<script>lmcChart("#{name}",{_json(spec)},{_json(narrow(spec))})</script>',
         "text/plain": label or "chart",
     }
+
+
+def _json(spec: Mapping[str, object]) -> str:
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c")  # no tag inside data may end the script, or keep it from ending

@@ -16,14 +16,24 @@ def parabolas(cuts: pd.DataFrame) -> alt.Chart:
         cuts: `depth`, `layer`, `alpha`, `loss` (the formula) and `passes`, NaN where no pass was made.
     """
     depths = sorted(int(depth) for depth in cuts.depth.unique())
-    depth = alt.param("depth", value=depths[-1], bind=alt.binding_radio(options=depths, name="layers in the network "))
+    depth = style.switch("depth", depths, "layers in the network ", last=True)
     lit = alt.selection_point(name="lit", fields=["layer"], on="pointerover", nearest=False, empty=True)
     base = alt.Chart(cuts.round(6)).transform_filter("datum.depth == depth")
-    colour = alt.Color("layer:O", title="layer that moves", scale=alt.Scale(scheme=style.ORDERED))
-    x, y = alt.X("alpha:Q", title="α"), alt.Y("loss:Q", title="squared loss")
+    every = sorted(int(layer) for layer in cuts.layer.unique())
+    colour = alt.Color(
+        "layer:O", title="layer that moves, from the input", scale=alt.Scale(scheme=style.ORDERED, domain=every)
+    )
+    # linear, as on any other scale a parabola is none; and one for all depths
+    heights = alt.Scale(domain=[0, 1.05 * float(cuts.loss.max())], nice=False)
+    x = alt.X("alpha:Q", title="α", scale=alt.Scale(domain=[0, 1]))
     lines = (
         base.mark_line()
-        .encode(x=x, y=y, color=colour, opacity=alt.condition(lit, alt.value(1), alt.value(0.15)))
+        .encode(
+            x=x,
+            y=alt.Y("loss:Q", title="squared loss", scale=heights),
+            color=colour,
+            opacity=alt.condition(lit, alt.value(1), alt.value(0.15)),
+        )
         .add_params(lit)
     )
     tip = [
@@ -32,19 +42,24 @@ def parabolas(cuts: pd.DataFrame) -> alt.Chart:
         alt.Tooltip("passes:Q", title="loss", format=".4f"),
     ]
     points = (
-        base.transform_filter("isValid(datum.passes)").mark_point().encode(x=x, y="passes:Q", color=colour, tooltip=tip)
+        base.transform_filter("isValid(datum.passes)")
+        .mark_point()
+        .encode(x=x, y=alt.Y("passes:Q", title="squared loss", scale=heights), color=colour, tooltip=tip)
     )
     chart = (lines + points).add_params(depth).properties(width=500, height=260)
-    off = float((cuts.loss - cuts.passes).abs().max())
-    title = (
-        f"Every single-layer cut is a parabola that opens upwards; passes differ from the formula by at most {off:.0e}"
-    )
+    answers = {
+        (
+            n,
+        ): f"{n} layers: every single-layer cut is a parabola that opens upwards; passes differ from the formula by at most "
+        f"{(rows.loss - rows.passes).abs().max():.0e}"
+        for n, rows in cuts.groupby("depth")
+    }
     words = f"Squared loss over alpha for the cut of each layer of trained deep linear networks with {depths} layers; every curve is an upward parabola."
-    return style.described(chart, title, words)
+    return style.answered(chart, ["depth"], {(int(n),): said for (n,), said in answers.items()}, (depths[-1],), words)
 
 
 def histogram(curvatures: pd.DataFrame, bins: int = 40) -> alt.Chart:
-    """How many networks have which smallest curvature, by kind (the legend counts them); zero is marked.
+    """How many networks have which smallest curvature, by kind (headings count them); zero is marked.
 
     Args:
         curvatures: `kind` and `curvature`, a row a network.
@@ -60,25 +75,49 @@ def histogram(curvatures: pd.DataFrame, bins: int = 40) -> alt.Chart:
             {"kind": label, "from": a, "to": b, "networks": int(n)}
             for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True)
         ]
+    # counts differ by decades, and logarithms cannot be stacked: a row for each kind
+    table, kinds = pd.DataFrame(rows).round(4), list(dict.fromkeys(row["kind"] for row in rows))
+    most = int(table.networks.max())
+    counts = alt.Scale(type="symlog", constant=1, domain=[0, 1.1 * most], nice=False)
+    across = alt.Scale(domain=[float(edges[0]), float(edges[-1])])
     bars = (
-        alt.Chart(pd.DataFrame(rows).round(4))
+        alt.Chart(table)
         .mark_bar(binSpacing=0)
         .encode(
             x=alt.X(
                 "from:Q",
                 bin="binned",
+                scale=across,
                 title="smallest second derivative of any single-layer cut, over the largest loss",
             ),
             x2="to:Q",
-            y=alt.Y("networks:Q", title="networks", stack=True),
-            color=alt.Color("kind:N", title=None),
+            y=alt.Y(
+                "networks:Q",
+                title="networks",
+                scale=counts,
+                axis=alt.Axis(
+                    values=[v for v in (0, 1, 10, 100, 1000, 10_000, 100_000) if v <= most],
+                    labelExpr="format(datum.value, ',')",
+                ),
+            ),
+            color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds), legend=None),
             tooltip=["kind:N", "from:Q", "to:Q", "networks:Q"],
         )
     )
-    zero = alt.Chart(pd.DataFrame({"x": [0]})).mark_rule(strokeDash=[3, 3]).encode(x="x:Q")
+    zero = alt.Chart(table).mark_rule(strokeDash=[3, 3], color=style.INK).encode(x=alt.datum(0))
+    row = alt.Row(
+        "kind:N",
+        title=None,
+        sort=kinds,
+        header=alt.Header(labelAngle=0, labelAlign="left", labelOrient="top", labelAnchor="start"),
+    )
+    chart = (bars + zero).properties(width=500, height=60).facet(row=row, spacing=6)
     title = f"{len(curvatures):,} networks; the smallest curvature is {lowest:.1e}"
-    words = f"Histogram of the smallest curvature of {len(curvatures)} networks, stacked by kind, with zero marked; the smallest is {lowest:.1e}."
-    return style.described((bars + zero).properties(width=500, height=220), title, words)
+    words = (
+        f"Histograms of the smallest curvature of {len(curvatures)} networks, a row for each kind, counts on a logarithmic scale, with "
+        f"zero marked; the smallest is {lowest:.1e}."
+    )
+    return style.described(chart, title, words)
 
 
 def not_convex(shares: pd.DataFrame) -> alt.Chart:
@@ -127,13 +166,13 @@ def baselines(x: Tensor, y: Tensor) -> alt.Chart:
         .mark_line()
         .encode(
             x=alt.X("s:Q", title="s: model 1 is (s, 1/s), model 2 is (−1/s, −s)"),
-            y=alt.Y("barrier:Q", title="barrier of the second layer at α = ½"),
+            y=alt.Y("barrier:Q", title="second layer's barrier, α = ½"),
             color=alt.Color("baseline:N", title="baseline", scale=alt.Scale(domain=list(names.values()))),
             strokeDash=alt.StrokeDash("baseline:N", title="baseline", scale=alt.Scale(domain=list(names.values()))),
             tooltip=["baseline:N", "s:Q", alt.Tooltip("barrier:Q", format=".3f")],
         )
     )
-    zero = alt.Chart(pd.DataFrame({"y": [0]})).mark_rule(color="#888").encode(y="y:Q")
+    zero = alt.Chart(pd.DataFrame({"y": [0]})).mark_rule(color=style.INK).encode(y="y:Q")
     at = table[table.s == grid[np.abs(grid - 0.5).argmin()]].set_index("baseline").barrier
     title = f"At s = ½ the same cut has a barrier of {at.iloc[0]:.2g} against the models, {at.iloc[1]:.2g} against its own ends"
     words = f"Two mirror-image curves of the barrier over s; at one half {at.iloc[0]:.3g} against the models and {at.iloc[1]:.3g} against the ends of the cut."

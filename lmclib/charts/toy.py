@@ -1,5 +1,7 @@
 """Figures of the toy landscapes."""
 
+from itertools import product
+
 import altair as alt
 import numpy as np
 import pandas as pd
@@ -8,37 +10,60 @@ import sympy
 from lmclib.charts import style
 from lmclib.theory import landscapes
 
+REACH = 0.5  # how far a slider moves its minimum from where it starts
+SAMPLES = 60  # on the segment, for the barrier in the title
+
 
 def landscape(minima: list[float]) -> alt.Chart:
-    """A product of quadratics whose minima are sliders; loss, barrier and prediction are computed in the page."""
+    """A product of quadratics whose minima are sliders; loss, barrier and prediction are computed in the page.
+
+    The axes hold every barrier and every prediction that the sliders can make; only the walls outside go on upwards.
+    """
     ordered, top = sorted(minima), landscapes.hierarchy(minima).iloc[-1]
-    low, high = ordered[0] - 0.7, ordered[-1] + 0.7
+    low, high = ordered[0] - REACH - 0.2, ordered[-1] + REACH + 0.2
     sliders = [
-        alt.param(f"m{i + 1}", value=m, bind=alt.binding_range(min=low, max=high, step=0.05, name=f"minimum {i + 1} "))
+        alt.param(
+            f"m{i + 1}",
+            value=m,
+            bind=alt.binding_range(min=m - REACH, max=m + REACH, step=0.05, name=f"minimum {i + 1} "),
+        )
         for i, m in enumerate(ordered)
     ]
-    names = ", ".join(slider.name for slider in sliders)
-    ends = f"min({names})", f"max({names})"
+    names = [slider.name for slider in sliders]
+    left, right = (
+        alt.param(name, expr=f"{function}({', '.join(names)})")
+        for name, function in (("left", "min"), ("right", "max"))
+    )
 
     def loss(at: str) -> str:
-        return " * ".join(f"pow({at} - {slider.name}, 2)" for slider in sliders)
+        return " * ".join(f"pow({at} - {name}, 2)" for name in names)
 
     def curvature(end: str) -> str:
         # at a minimum only the factor that vanishes has curvature: L'' = 2 times the product of the others
-        return " * ".join(["2", *(f"({end} == {s.name} ? 1 : pow({end} - {s.name}, 2))" for s in sliders)])
+        others = " * ".join(["2", *(f"({end} == {name} ? 1 : pow({end} - {name}, 2))" for name in names)])
+        here = " + ".join(f"({end} == {name} ? 1 : 0)" for name in names)
+        return f"({here} > 1 ? 0 : {others})"  # two minima in one place leave none
+
+    def predicted(a: str) -> str:
+        return f"{a} * (1 - {a}) / 2 * pow(right - left, 2) * ({a} * {curvature('left')} + (1 - {a}) * {curvature('right')})"
 
     base = (
-        alt.Chart(alt.sequence(low - 0.2, high + 0.2, (high - low) / 300, as_="t"))
-        .transform_calculate(loss=loss("datum.t"), a=f"(datum.t - {ends[0]}) / ({ends[1]} - {ends[0]})")
-        .transform_calculate(
-            between="datum.a >= 0 && datum.a <= 1",
-            predicted=f"datum.a * (1 - datum.a) / 2 * pow({ends[1]} - {ends[0]}, 2) * "
-            f"(datum.a * {curvature(ends[0])} + (1 - datum.a) * {curvature(ends[1])})",
-        )
+        alt.Chart(alt.sequence(low, high, (high - low) / 300, as_="t"))
+        .transform_calculate(loss=loss("datum.t"), a="(datum.t - left) / (right - left)")
+        .transform_calculate(between="datum.a >= 0 && datum.a <= 1", predicted=predicted("datum.a"))
     )
-    roof = 1.25 * max(top.barrier, min(top.predicted, 3 * top.barrier))
-    x = alt.X("t:Q", title="θ", scale=alt.Scale(domain=[low - 0.2, high + 0.2], nice=False))
-    y = alt.Y("value:Q", title="loss, and barrier between the outer minima", scale=alt.Scale(domain=[0, roof]))
+    roof = _highest(ordered)
+    x = alt.X("t:Q", title="θ", scale=alt.Scale(domain=[low, high], nice=False))
+    y = alt.Y(
+        "value:Q",
+        title="loss and barrier",
+        # a symmetric logarithm: a minimum that moves by a half makes a barrier ten times as high
+        scale=alt.Scale(type="symlog", constant=0.5, domain=[0, roof], nice=False),
+        axis=alt.Axis(
+            values=[v for v in (0, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000) if v <= roof],
+            labelExpr="format(datum.value, ',')",
+        ),
+    )
     tip = [alt.Tooltip("t:Q", title="θ", format=".2f"), alt.Tooltip("value:Q", format=".3f")]
     order = ["loss (= true barrier)", "Proposition 1"]
     curves = (
@@ -57,24 +82,44 @@ def landscape(minima: list[float]) -> alt.Chart:
     barriers = (
         base.transform_filter("datum.between")
         .transform_calculate(value="datum.loss")
-        .mark_area(opacity=0.18, clip=True)
+        .mark_area(opacity=0.18)
         .encode(x=x, y=y, color=alt.value(style.OKABE_ITO[0]))
     )
-    said = (
-        base.transform_filter("datum.between")
-        .transform_aggregate(highest="max(loss)", middle="max(predicted)")
-        .transform_calculate(
-            text="'barrier ' + format(datum.highest, '.3~g') + ', Proposition 1 at most ' + format(datum.middle, '.3~g')"
-        )
-        .mark_text(align="left", fontWeight="bold")
-        .encode(x=alt.value(8), y=alt.value(10), text="text:N")
+    chart = (barriers + curves).add_params(*sliders, left, right).properties(width=480, height=260)
+    points = (f"(left + (right - left) * {k / SAMPLES:.6g})" for k in range(1, SAMPLES))
+    said = {
+        "left": "format(left, '~g')",
+        "right": "format(right, '~g')",
+        "barrier": f"format(max({', '.join(loss(point) for point in points)}), '.3~g')",
+        "predicted": f"format({predicted('0.5')}, '.3~g')",
+    }
+    title = (
+        f"['Between ' + {said['left']} + ' and ' + {said['right']} + ' stands a barrier of ' + {said['barrier']} + ';',"
+        f" 'Proposition 1 says ' + {said['predicted']} + ' in the middle']"
     )
-    chart = (barriers + curves + said).add_params(*sliders).properties(width=480, height=260)
-    title = f"Between {top['from']:g} and {top['to']:g} stands a barrier of {top.barrier:.3g}; Proposition 1 says {top.predicted:.3g}"
-    words = f"Loss over theta with minima at {', '.join(f'{v:g}' for v in ordered)} and Proposition 1's prediction between the outer two."
-    return style.described(
-        chart, title, words, "barrier: highest point on the segment; prediction: in its middle; move the minima"
+    words = (
+        f"Loss over theta with minima at {', '.join(f'{v:g}' for v in ordered)}, as the sliders stand at first, and Proposition 1's "
+        f"prediction between the outer two: a barrier of {top.barrier:.3g}, predicted {top.predicted:.3g}."
     )
+    heading = alt.TitleParams(text=alt.expr(title), subtitle="barrier: highest point on the segment; move the minima")
+    return chart.properties(title=heading, description=words, autosize=alt.AutoSizeParams(type="pad", resize=True))
+
+
+def _highest(minima: list[float]) -> float:
+    """The highest barrier and prediction between the outer minima that the sliders can make, with some air."""
+    # both grow with every distance from the outer minima, so the corners of what the sliders can do hold the highest
+    grid, highest = np.linspace(0, 1, SAMPLES + 1), 0.0
+    for steps in product(
+        *(((-REACH, 0.0, REACH),) * len(minima) if len(minima) < 7 else ((-REACH, REACH),) * len(minima))
+    ):
+        places = np.array(minima) + steps
+        left, right = places.min(), places.max()
+        segment = left + (right - left) * grid
+        barrier = ((segment[:, None] - places) ** 2).prod(1).max()
+        ends = [2 * np.delete((end - places) ** 2, np.abs(end - places).argmin()).prod() for end in (left, right)]
+        curve = grid * (1 - grid) / 2 * (right - left) ** 2 * (grid * ends[0] + (1 - grid) * ends[1])
+        highest = max(highest, barrier, curve.max())
+    return 1.1 * float(highest)
 
 
 def hierarchies(sets: dict[str, list[float]]) -> alt.Chart:
@@ -128,8 +173,8 @@ def non_stationary(loss: sympy.Expr, t1: float, t2: float) -> alt.Chart:
         .encode(
             x=alt.X("alpha:Q", title="α"),
             y=alt.Y("barrier:Q", title="barrier"),
-            color=alt.Color("curve:N", title=None, sort=list(curves)),
-            strokeDash=alt.StrokeDash("curve:N", title=None, sort=list(curves)),
+            color=alt.Color("curve:N", title="barrier", scale=alt.Scale(domain=list(curves))),
+            strokeDash=alt.StrokeDash("curve:N", title="barrier", scale=alt.Scale(domain=list(curves))),
             tooltip=["curve:N", alt.Tooltip("alpha:Q", title="α"), alt.Tooltip("barrier:Q", format=".3f")],
         )
         .properties(width=480, height=200)
@@ -143,60 +188,94 @@ def non_stationary(loss: sympy.Expr, t1: float, t2: float) -> alt.Chart:
 
 
 def diagonal_network(w1: tuple[float, float], w2: tuple[float, float]) -> alt.Chart:
-    """The loss map of the 1-D diagonal network with the joint path and the cuts; α moves a point on each, here and below."""
-    grid = np.round(np.arange(-2.4, 2.41, 0.1), 2)
+    """The loss map of the 1-D diagonal network with its branches, the joint path and the cuts; α moves a point on each, here and below."""
+    reach = round(1.2 * max(map(abs, (*w1, *w2))), 1)
+    step = reach / 24
+    grid = np.round(np.arange(-24, 24) * step, 4)
     u, v = np.meshgrid(grid, grid)
+    middles = (u + step / 2) * (v + step / 2)
     surface = pd.DataFrame(
-        {"first": u.ravel(), "second": v.ravel(), "loss": ((u * v - 1) ** 2 / 2).ravel().clip(max=8)}
+        {"first": u.ravel(), "second": v.ravel(), "loss": ((middles - 1) ** 2 / 2).ravel().clip(max=8)}
     )
-    surface["end_first"], surface["end_second"] = surface["first"] + 0.1, surface["second"] + 0.1
-    paths = landscapes.diagonal_network_paths(w1, w2, np.linspace(0, 1, 41)).round(5)
+    alphas = np.round(np.linspace(0, 1, 41), 4)
+    paths = landscapes.diagonal_network_paths(w1, w2, alphas).round(5)
+    order = list(paths.path.unique())
     alpha = alt.param("alpha", value=0.5, bind=alt.binding_range(min=0, max=1, step=0.025, name="α "))
-    x = alt.X("first:Q", title="first weight", scale=alt.Scale(domain=[-2.4, 2.4], nice=False))
-    y = alt.Y("second:Q", title="second weight", scale=alt.Scale(domain=[-2.4, 2.4], nice=False))
+    square = alt.Scale(domain=[-reach, reach], nice=False)
+    x, y = alt.X("first:Q", title="first weight", scale=square), alt.Y("second:Q", title="second weight", scale=square)
     background = (
         alt.Chart(surface.round(3))
+        .transform_calculate(end_first=f"datum.first + {1.03 * step}", end_second=f"datum.second + {1.03 * step}")
         .mark_rect()
         .encode(
             x=x,
             y=y,
-            x2="end_first",
-            y2="end_second",
-            color=alt.Color("loss:Q", title="loss", scale=alt.Scale(scheme="greys", domain=[0, 8])),
+            x2="end_first:Q",
+            y2="end_second:Q",
+            color=alt.Color(
+                "loss:Q",
+                title="loss",
+                scale=alt.Scale(scheme="greys", domain=[0, 8]),
+                legend=alt.Legend(values=[0, 2, 4, 6, 8], labelExpr="datum.value == 8 ? '8 or more' : datum.label"),
+            ),
         )
     )
-    order = list(paths.path.unique())
-    colour = alt.Color(
-        "path:N",
-        title=None,
-        sort=order,
-        scale=alt.Scale(domain=order, range=list(style.OKABE_ITO[:5])),
-        legend=alt.Legend(columns=1),
+    names = [*order, BRANCH]
+    colours = alt.Scale(domain=names, range=list(style.OKABE_ITO[:6]))
+    dashes = alt.Scale(domain=names, range=[[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [6, 2]])
+    legend = alt.Legend(columns=2, labelLimit=0, symbolType="stroke")
+    colour = alt.Color("path:N", title="path", scale=colours, legend=legend)
+    dash = alt.StrokeDash("path:N", title="path", scale=dashes, legend=legend)
+    # one legend, below both
+    same, as_dashed = colour.copy(), dash.copy()
+    same.legend = as_dashed.legend = None
+    near = np.geomspace(1 / reach, reach, 31)
+    perfect = pd.concat(
+        pd.DataFrame({"path": BRANCH, "part": name, "first": sign * near, "second": sign / near, "alpha": near})
+        for name, sign in (("positive", 1), ("negative", -1))
     )
-    dash = alt.StrokeDash("path:N", title=None, scale=alt.Scale(domain=order))
-    lines = alt.Chart(paths).mark_line(strokeWidth=2.5).encode(x=x, y=y, color=colour, strokeDash=dash, order="alpha:Q")
+    drawn = pd.concat([paths.assign(part=""), perfect.round(4)])[["path", "part", "alpha", "first", "second"]]
+    lines = (
+        alt.Chart(drawn)
+        .mark_line(strokeWidth=2.5)
+        .encode(x=x, y=y, color=same, strokeDash=as_dashed, detail="part:N", order="alpha:Q")
+    )
+    ends = alt.Chart(
+        pd.DataFrame({"name": ["model 1", "model 2"], "first": [w1[0], w2[0]], "second": [w1[1], w2[1]]})
+    ).encode(x=x, y=y)
+    models = ends.mark_point(size=110, color="black", shape="diamond", opacity=1)
+    called = ends.mark_text(dx=10, dy=-10, align="left", fontWeight="bold", color="black").encode(text="name:N")
     at = (
         alt.Chart(paths)
         .transform_filter("abs(datum.alpha - alpha) < 0.0126")
-        .mark_point(size=90, stroke="black", strokeWidth=1)
+        .mark_point(size=110, filled=False, strokeWidth=3, opacity=1)  # hollow, as lines are: one legend for both
     )
     tip = ["path:N", alt.Tooltip("alpha:Q", title="α"), alt.Tooltip("loss:Q", format=".3f")]
-    points = at.encode(x=x, y=y, color=colour, tooltip=tip)
-    inset_x, inset_y = alt.X("alpha:Q", title="α"), alt.Y("loss:Q", title="loss along the path")
+    points = at.encode(x=x, y=y, color=same, tooltip=tip)
+    inset_x = alt.X("alpha:Q", title="α", scale=alt.Scale(domain=[0, 1]))
+    inset_y = alt.Y("loss:Q", title="loss along the path", scale=alt.Scale(domain=[0, 1.05 * float(paths.loss.max())]))
     below = alt.Chart(paths).mark_line().encode(x=inset_x, y=inset_y, color=colour, strokeDash=dash, tooltip=tip)
     below_points = at.encode(x=inset_x, y=inset_y, color=colour, tooltip=tip)
     chart = alt.vconcat(
-        (background + lines + points).properties(width=380, height=380),
+        alt.layer(background, lines, models, called, points).properties(width=380, height=380),
         (below + below_points).properties(width=380, height=170),
     ).add_params(alpha)
+    chart = chart.resolve_scale(color="independent", strokeDash="independent")
+    answers = {(at,): _diagonal_answer(at, rows.set_index("path").loss) for at, rows in paths.groupby("alpha")}
     middle = paths[paths.alpha == 0.5].set_index("path").loss
-    lowest = middle.drop("joint").idxmin()
-    title = f"In the middle: joint path {middle['joint']:.3g}, {lowest} {middle[lowest]:.3g}"
     words = (
-        "Loss map of two weights with a joint path and four single-layer cuts between two models; losses in the middle: "
-        + ", ".join(f"{name} {value:.3g}" for name, value in middle.items())
+        "Loss map of two weights with the two branches of perfect networks, a joint path and four single-layer cuts between two "
+        "models; losses in the middle: " + ", ".join(f"{name} {value:.3g}" for name, value in middle.items()) + "."
     )
-    return style.described(chart, title, words + ".")
+    return style.answered(chart, ["alpha"], answers, (0.5,), words)
+
+
+BRANCH = "perfect: w₁ w₂ = 1"
+
+
+def _diagonal_answer(alpha: float, losses: pd.Series) -> str:
+    cuts = losses.drop("joint")
+    return f"At α = {alpha:g}: joint path {losses['joint']:.3g}; of the cuts, {cuts.idxmin()} is lowest with {cuts.min():.3g}"
 
 
 def bent_but_low() -> alt.Chart:

@@ -46,6 +46,9 @@ def test_every_page_opens_and_every_chart_is_drawn(chapter, page, site):
     for i in range(charts.count()):
         charts.nth(i).locator("svg .mark-group > *, svg .role-mark > *").first.wait_for(state="attached", timeout=15000)
         assert len(charts.nth(i).get_attribute("aria-label")) > 30, "alt text says too little"
+        picture = "e => { let s = e.querySelector('svg.marks'); return [s.clientWidth, s.width.baseVal.value] }"
+        shown, natural = charts.nth(i).evaluate(picture)
+        assert shown >= 0.99 * natural, "shrunk, and its text with it"
         assert charts.nth(i).evaluate("e => !!e.closest('figure').querySelector('.caption-number')"), "no figure number"
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the screen"
     assert not page.trouble
@@ -80,9 +83,9 @@ def test_ticked_layers_are_summed_in_the_page(page, site):
     page.goto(f"{site}/book/hessian_predictions.html", wait_until="networkidle")
     chart = page.locator(".lmc-chart").nth(2)
     chart.locator("svg").wait_for()
-    boxes, data = chart.locator("input[type=checkbox]"), spec(chart)["datasets"].values()
-    matrix = next(rows for rows in data if "published" in rows[0])
-    sets = {row["set"]: row["loss_barrier"] for rows in data if "set" in rows[0] for row in rows}
+    boxes, drawn = chart.locator("input[type=checkbox]"), spec(chart)
+    matrix = next(rows for rows in drawn["datasets"].values() if "published" in rows[0])
+    sets = next(param["value"] for param in drawn["params"] if param["name"] == "measured")
     ticked = set(range(boxes.count()))
     for unticked in ([], [0], list(range(2, boxes.count()))):
         for i in unticked:
@@ -102,29 +105,76 @@ def test_ticked_layers_are_summed_in_the_page(page, site):
     assert not page.trouble
 
 
+def moved(chart, control: str) -> tuple[str, str]:
+    """A chart's title before and after a control is moved to its other end."""
+    title = chart.locator("svg .role-title-text").last
+    before, picture = title.text_content(), chart.locator("svg.marks").inner_html()
+    inputs = chart.locator(f"input[name={control}]")
+    if inputs.count() > 1:
+        (inputs.first if inputs.last.is_checked() else inputs.last).check()
+    else:
+        inputs.evaluate("e => { e.value = e.max; e.dispatchEvent(new Event('input')); }")
+    chart.page.wait_for_function(
+        "([e, before]) => e.innerHTML !== before", arg=[chart.locator("svg.marks").element_handle(), picture]
+    )
+    return before, title.text_content()
+
+
 @pytest.mark.parametrize(
     ("chapter", "index", "name"),
     [
-        ("resnet_forking", 0, "fork"),
-        ("resnet_forking", 0, "moment"),
-        ("layerwise_barriers", 0, "fork"),
-        ("layerwise_barriers", 0, "moment"),
-        ("layerwise_barriers", 2, "moment"),
-        ("hessian_predictions", 1, "fork"),
+        ("resnet_forking", 0, "fork_at_fork"),
+        ("resnet_forking", 0, "epoch_at_epoch"),
         ("resnet_forking", 2, "bump_below"),
+        ("layerwise_barriers", 0, "fork"),
+        ("layerwise_barriers", 0, "epoch"),
+        ("layerwise_barriers", 2, "epoch"),
+        ("hessian_predictions", 1, "fork"),
+        ("deep_linear", 1, "depth"),
+        ("toy_barriers", 3, "alpha"),
     ],
 )
-def test_sliders_change_the_picture(chapter, index, name, page, site):
+def test_controls_change_the_picture_and_its_title(chapter, index, name, page, site):
     page.goto(f"{site}/book/{chapter}.html", wait_until="networkidle")
-    chart = page.locator(".lmc-chart").nth(index)
-    before = chart.locator("svg").inner_html()
-    slider = chart.locator(f"input[name={name}]")
-    other = slider.get_attribute("max") if name == "fork" else "0"
-    slider.evaluate("(e, v) => { e.value = v; e.dispatchEvent(new Event('input')); }", other)
-    page.wait_for_function(
-        "([e, before]) => e.innerHTML !== before", arg=[chart.locator("svg").element_handle(), before]
-    )
+    before, after = moved(page.locator(".lmc-chart").nth(index), name)
+    assert before != after or name == "bump_below"  # a threshold may part no two barriers
     assert not page.trouble
+
+
+def test_dragging_along_the_parents_axis_moves_the_fork(page, site):
+    page.goto(f"{site}/book/resnet_forking.html", wait_until="networkidle")
+    chart = page.locator(".lmc-chart").first
+    chart.scroll_into_view_if_needed()
+    handles = chart.locator("svg.marks path[aria-roledescription=point][aria-label*='fork at epoch']")
+    start, end = handles.first.bounding_box(), handles.last.bounding_box()
+    page.mouse.move(start["x"] + start["width"] / 2, start["y"] + start["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(end["x"] + end["width"] / 2, end["y"] + end["height"] / 2, steps=6)
+    page.mouse.up()
+    page.wait_for_timeout(300)
+    assert chart.locator("input[name=fork_at_fork]").last.is_checked()
+    assert not page.trouble
+
+
+def test_charts_take_the_colour_of_the_pages_text(page, site):
+    page.goto(f"{site}/book/toy_barriers.html", wait_until="networkidle")
+    for theme in ("dark", "light"):
+        page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+        page.wait_for_timeout(300)
+        fill = page.locator(".lmc-chart svg .role-title-text text").first.evaluate("e => getComputedStyle(e).fill")
+        assert fill == page.evaluate("getComputedStyle(document.body).color"), theme
+
+
+def test_a_charts_menu_saves_its_data(page, site):
+    page.goto(f"{site}/book/toy_barriers.html", wait_until="networkidle")
+    chart = page.locator(".lmc-chart").nth(1)
+    chart.locator("summary").click()
+    with page.expect_download() as saved:
+        chart.get_by_text("(CSV)").first.click()
+    lines = saved.value.path().read_text().splitlines()
+    assert "barrier" in lines[0].split(",")
+    rows = max(spec(chart)["datasets"].values(), key=len)
+    assert len(lines) == len(rows) + 1
 
 
 def test_minima_of_the_toy_landscape_move(page, site):
