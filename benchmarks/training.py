@@ -1,8 +1,9 @@
 """Training throughput in model-epochs per second: lock-step, streams, torch.func stacks and processes against two plain loops.
 
 Every way trains eight networks of one architecture; ratios are against a loop with DataLoader and torch.optim.SGD, and against one network at a
-time through this library, both with all threads, in this one run on this machine. On a CPU the data are the digits and ResNets of width 8; on a GPU
-images of CIFAR-10's size and number and ResNet-20, in float32 without TF32 and in bf16.
+time through this library, both with all threads, in this one run on this machine. On a CPU the data are the digits and ResNets of width 8, and then images
+of CIFAR-10's size, where all ways have one thread, as in a process a core; on a GPU images of CIFAR-10's size and number and ResNet-20, in float32 without
+TF32 and in bf16.
 """
 
 import time
@@ -157,34 +158,48 @@ def alone(name: str, recipe: Recipe, steps: int, seed: int) -> float:
 
 def main() -> None:
     """Print the table."""
-    columns = {"model": 12, "way": 34, "model-epochs/s": 15, "against DataLoader": 19, "against one at a time": 21}
+    columns = {
+        "model": 12,
+        "images": 14,
+        "way": 34,
+        "model-epochs/s": 15,
+        "against DataLoader": 19,
+        "against one at a time": 21,
+    }
     bench = Benchmark("training", f"training {MODELS} networks", columns)
     gpu = bench.device.type == "cuda"
-    data = random_images() if gpu else load_data("digits")
-    recipe = Recipe(batch_size=128) if gpu else Recipe()
-    for name in ("resnet20",) if gpu else ("resnet8-w8", "resnet20-w8"):
+    large = random_images(), Recipe(batch_size=128)
+    digits = load_data("digits"), Recipe()
+    cases = (
+        [("resnet20", *large)] if gpu else [("resnet8-w8", *digits), ("resnet20-w8", *digits), ("resnet20-w8", *large)]
+    )
+    for name, data, recipe in cases:
         race = Race(bench, data, name, recipe, steps=50 if gpu else 20)
         ways = {
             "plain loop with DataLoader": race.data_loader,
             "plain loop in memory": race.in_memory,
-            "torch.func stack": race.func_stack,
             "ours, one at a time": lambda race=race: race.ours(Layout(1, 1)),
-            f"ours, {MODELS} members in lock-step": lambda race=race: race.ours(Layout(1, MODELS)),
         }
+        if gpu or data.shape[1] < 32:
+            ways["torch.func stack"] = race.func_stack
+            ways[f"ours, {MODELS} members in lock-step"] = lambda race=race: race.ours(Layout(1, MODELS))
         if gpu:
             for streams in (1, 4, MODELS, 2 * MODELS):
                 ways[f"ours, {streams} streams, float32"] = lambda race=race, n=streams: race.ours(Layout(n, 1))
                 ways[f"ours, {streams} streams, bf16"] = lambda race=race, n=streams: race.ours(Layout(n, 1), "bf16")
             ways[f"ours, {MODELS} members, bf16"] = lambda race=race: race.ours(Layout(1, MODELS), "bf16")
-        else:
+        elif data.shape[1] < 32:
             workers = torch.get_num_threads()
             ways[f"ours, {workers} processes of one thread"] = lambda race=race, n=workers: race.processes(n)
+        else:
+            torch.set_num_threads(1)
         found = bench.race({way: lambda run=run: Timed(run()) for way, run in ways.items()})
         loader, single = found["plain loop with DataLoader"], found["ours, one at a time"]
         for way, (seconds, _, _) in found.items():
             bench.row(
                 **{
                     "model": name,
+                    "images": data.label,
                     "way": way,
                     "model-epochs/s": MODELS / seconds / steps_per_epoch(len(data.train), recipe),
                     "against DataLoader": loader.seconds / seconds,
