@@ -374,7 +374,8 @@ def kinds(final: pd.DataFrame) -> alt.Chart:
     counts = [
         f"({' + '.join(f'(({rule}) == {kind!r} ? 1 : 0)' for rule in rules)}) + ' {kind}'" for kind in KINDS[::-1]
     ]
-    title = f"'Of {len(labels)} forks: ' + " + " + ', ' + ".join(counts)
+    counted = " + ', ' + ".join(counts)
+    title = f"['Of {len(labels)} forks, by the rule:', {counted}]"
     found = ", ".join(f"{list(names.values()).count(kind)} {kind}" for kind in KINDS[::-1])
     words = (
         f"Final training-error barrier curves, one panel a fork. By the rule as it stands at first: {found}. "

@@ -134,9 +134,7 @@ def energy_matrix(energies: Energies, sets: pd.DataFrame) -> alt.Chart:
     # every set that can be ticked fits
     ends = [end for matrix in (both, both + np.diag(slopes)) for end in _block_range(matrix)]
     every = pd.DataFrame({"value": [*ends, sets.loss_barrier.min(), sets.loss_barrier.max()]})
-    x = scales.Measures("", every, {"barrier": "value"}).position(
-        alt.X, title="barrier of the ticked layers at α = ½, nats"
-    )
+    x = scales.Measures("", every, {"barrier": "value"}).position(alt.X, title="barrier at α = ½, nats")
     y = alt.Y("what:N", title=None, scale=alt.Scale(domain=order))
     colour = alt.Color("what:N", legend=None, scale=alt.Scale(domain=order, range=list(style.OKABE_ITO[:3])))
     stroke = alt.Stroke("what:N", legend=None, scale=alt.Scale(domain=order, range=list(style.OKABE_ITO[:3])))
@@ -161,7 +159,7 @@ def energy_matrix(energies: Energies, sets: pd.DataFrame) -> alt.Chart:
     full, off = float(both.sum()), float(both.trace() / both.sum())
     found = float(sets[sets.set == "1" * depth].loss_barrier.item())
     said = "isValid(measured[ticked]) ? format(measured[ticked], '.2~g') + ' nats' : 'not measured'"
-    title = f"[count + ' of {depth} layers ticked: predicted ' + format(predicted, '.2~g') + ' nats as published,', 'actual ' + ({said})]"
+    title = f"[count + ' of {depth} layers ticked: predicted ' + format(predicted, '.2~g') + ' nats', 'as published, actual ' + ({said})]"
     words = (
         f"Matrix of cross-layer energies, and bars of the predicted and actual barrier of the ticked layers. With all layers ticked, as "
         f"at first, {full:.2f} nats are predicted and {found:.2f} measured; single layers make {off:.0%} of the prediction."

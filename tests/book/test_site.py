@@ -82,7 +82,7 @@ def test_ticked_layers_are_summed_in_the_page(page, site):
     """The prediction is the sum over the ticked block of the matrix; the bar beside it is that very set's."""
     page.goto(f"{site}/book/hessian_predictions.html", wait_until="networkidle")
     chart = page.locator(".lmc-chart").nth(2)
-    chart.locator("svg").wait_for()
+    chart.locator("svg.marks").wait_for()
     boxes, drawn = chart.locator("input[type=checkbox]"), spec(chart)
     matrix = next(rows for rows in drawn["datasets"].values() if "published" in rows[0])
     sets = next(param["value"] for param in drawn["params"] if param["name"] == "measured")
@@ -113,7 +113,7 @@ def moved(chart, control: str) -> tuple[str, str]:
     if inputs.count() > 1:
         (inputs.first if inputs.last.is_checked() else inputs.last).check()
     else:
-        inputs.evaluate("e => { e.value = e.max; e.dispatchEvent(new Event('input')); }")
+        inputs.evaluate("e => { e.value = e.min; e.dispatchEvent(new Event('input')); }")
     chart.page.wait_for_function(
         "([e, before]) => e.innerHTML !== before", arg=[chart.locator("svg.marks").element_handle(), picture]
     )
@@ -144,8 +144,8 @@ def test_controls_change_the_picture_and_its_title(chapter, index, name, page, s
 def test_dragging_along_the_parents_axis_moves_the_fork(page, site):
     page.goto(f"{site}/book/resnet_forking.html", wait_until="networkidle")
     chart = page.locator(".lmc-chart").first
-    chart.scroll_into_view_if_needed()
     handles = chart.locator("svg.marks path[aria-roledescription=point][aria-label*='fork at epoch']")
+    handles.first.scroll_into_view_if_needed()
     start, end = handles.first.bounding_box(), handles.last.bounding_box()
     page.mouse.move(start["x"] + start["width"] / 2, start["y"] + start["height"] / 2)
     page.mouse.down()
@@ -163,6 +163,8 @@ def test_charts_take_the_colour_of_the_pages_text(page, site):
         page.wait_for_timeout(300)
         fill = page.locator(".lmc-chart svg .role-title-text text").first.evaluate("e => getComputedStyle(e).fill")
         assert fill == page.evaluate("getComputedStyle(document.body).color"), theme
+        card = page.locator(".text_html:has(.lmc-chart)").first.evaluate("e => getComputedStyle(e).backgroundColor")
+        assert card == "rgba(0, 0, 0, 0)", f"a card of its own on the {theme} page"
 
 
 def test_a_charts_menu_saves_its_data(page, site):
@@ -180,10 +182,10 @@ def test_a_charts_menu_saves_its_data(page, site):
 def test_minima_of_the_toy_landscape_move(page, site):
     page.goto(f"{site}/book/toy_barriers.html", wait_until="networkidle")
     chart = page.locator(".lmc-chart").first
-    before = chart.locator("svg").inner_html()
+    before = chart.locator("svg.marks").inner_html()
     chart.locator("input[name=m1]").evaluate("e => { e.value = -2; e.dispatchEvent(new Event('input')); }")
     page.wait_for_function(
-        "([e, before]) => e.innerHTML !== before", arg=[chart.locator("svg").element_handle(), before]
+        "([e, before]) => e.innerHTML !== before", arg=[chart.locator("svg.marks").element_handle(), before]
     )
 
 
