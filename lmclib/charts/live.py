@@ -27,7 +27,7 @@ def training(losses: pd.DataFrame, epochs: int, fork_epochs: Sequence[float], on
     names = losses.fork_epoch.map(lambda fork: PARENT if pd.isna(fork) else fork_label(fork))
     table = losses.assign(fork=names)[["fork", "epoch", "loss"]].round(4)
     x = alt.X("epoch:Q", title="epoch", scale=alt.Scale(domain=[0, epochs], nice=False))
-    y = alt.Y("loss:Q", title="training loss, nats", scale=alt.Scale(type="symlog", constant=0.05))
+    y = alt.Y("loss:Q", title="training loss, nats", scale=alt.Scale(type="log"))
     tooltip = [
         alt.Tooltip("fork:N", title="forked at epoch"),
         alt.Tooltip("epoch:Q", format=".2f"),

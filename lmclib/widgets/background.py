@@ -1,11 +1,11 @@
 """Work beside the kernel's own thread: other cells can run meanwhile, and it can be asked to stop."""
 
-import signal
 from collections.abc import Callable
 from contextvars import copy_context
-from threading import Event, Thread, current_thread, main_thread
+from threading import Event, Thread
 
 import torch
+from IPython import get_ipython
 
 
 class Stopped(BaseException):
@@ -80,12 +80,7 @@ def on_idle_interrupt(call: Callable[[], None]) -> None:
 
     To be called in an answer to a message of the front end, such as a click. Where there is no kernel, nothing happens.
     """
-    try:
-        kernel = get_ipython().kernel
-    except (NameError, AttributeError):
-        return
-    if current_thread() is main_thread() and hasattr(kernel, "saved_sigint_handler"):
+    kernel = getattr(get_ipython(), "kernel", None)
+    if hasattr(kernel, "saved_sigint_handler"):
         # while it answers, the kernel has a handler of its own; this is the one that it puts back afterwards
         kernel.saved_sigint_handler = lambda number, frame: call()
-        if not callable(signal.getsignal(signal.SIGINT)):  # not in an answer
-            signal.signal(signal.SIGINT, kernel.saved_sigint_handler)

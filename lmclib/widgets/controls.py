@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Callable
+from contextlib import suppress
 
 import ipywidgets as widgets
 
@@ -22,9 +23,9 @@ MODELS = (
 )
 DATA = ("digits", "cifar10")
 HINT = (
-    "<small>Fork epochs: from 0 to below the number of epochs, fractions allowed; type one or several and press Enter, × takes one away. "
+    "<div style='line-height: 1.4; font-size: 85%'>Fork epochs: from 0 to below the number of epochs, fractions allowed; type one or several, × takes one away. "
     "Learning rate: above 0. Weight decay: 0 or more. Seed: a whole number from 0. Networks: resnet8, resnet14, resnet20, with -wN for the width and "
-    "-bn, -gn, -ln, -none or -fixup; mlp-N-N. Data: digits, cifar10, folder:PATH.</small>"
+    "-bn, -gn, -ln, -none or -fixup; mlp-N-N. Data: digits, cifar10, folder:PATH.</div>"
 )
 
 
@@ -56,12 +57,15 @@ class Controls(widgets.VBox):
         self.split = widgets.Dropdown(
             options=("train", "test"), description="measured on", tooltip="the split that barriers are taken on", **wide
         )
-        self.fork_epochs = widgets.TagsInput(
-            value=_chips(settings.fork_epochs), placeholder="0 0.5 2", layout=widgets.Layout(min_width="200px")
-        )
+        self.fork_epochs = widgets.TagsInput(value=_chips(settings.fork_epochs))
         self.fork_epochs.observe(self._tidy, "value")
+        # a box beside the chips, as theirs does not answer to Enter in JupyterLab
+        self.more = widgets.Text(
+            placeholder="more: 0.5, or 0 0.5 2", continuous_update=False, layout=widgets.Layout(width="180px")
+        )
+        self.more.observe(self._add, "value")
         label = widgets.Label("fork epochs", layout=widgets.Layout(width="95px", justify_content="flex-end"))
-        forks = widgets.HBox((label, self.fork_epochs))
+        forks = widgets.Box((label, self.fork_epochs, self.more), layout=widgets.Layout(flex_flow="row wrap"))
         rest = (self.model, self.data, self.epochs, self.lr, self.weight_decay, self.seed, self.split)
         self.fields = {
             "model": self.model,
@@ -81,7 +85,7 @@ class Controls(widgets.VBox):
         Raises:
             LmcError: it is not allowed, in one line.
         """
-        forks = numbers(self.fork_epochs.value)
+        forks = numbers([*self.fork_epochs.value, self.more.value])
         if not forks:
             raise LmcError("fork epochs: there is none; type at least one, such as 0 0.5 2")
         values = {name: field.value for name, field in self.fields.items()}
@@ -96,17 +100,20 @@ class Controls(widgets.VBox):
 
     def on_change(self, call: Callable[[], None]) -> None:
         """Have a function called when anything is chosen."""
-        for field in self.fields.values():
+        for field in (*self.fields.values(), self.more):
             field.observe(lambda _: call(), "value")
+
+    def _add(self, change: dict) -> None:
+        """Make chips of what was typed; what is no number stays, so that it can be mended."""
+        with suppress(LmcError):
+            if added := numbers([change["new"]]):
+                self.fork_epochs.value = _chips(numbers([*self.fork_epochs.value, *map(str, added)]))
+            self.more.value = ""
 
     def _tidy(self, change: dict) -> None:
         """One chip a number, however several were typed; what is no number stays, so that it can be mended."""
-        try:
-            chips = _chips(numbers(change["new"]))
-        except LmcError:
-            return
-        if chips != list(change["new"]):
-            self.fork_epochs.value = chips
+        with suppress(LmcError):
+            self.fork_epochs.value = _chips(numbers(change["new"]))
 
 
 def error_html(error: BaseException) -> str:

@@ -101,9 +101,9 @@ class ForkingExplorer(LiveBox):
             return
         self._pace, self._next_told, self._next_drawn, self._start = Pace(), 0.0, 0.0, time.monotonic()
         self._new = set()
+        on_idle_interrupt(self._ask_to_stop)
         self._work = work
         self._set_running(True)
-        on_idle_interrupt(self._ask_to_stop)
         work.start()
 
     def _ask_to_stop(self) -> None:
@@ -132,8 +132,8 @@ class ForkingExplorer(LiveBox):
             self._chosen, said = self.controls.choice(), ""
         except LmcError as error:
             self._chosen, said = None, error_html(error)
-        if not keep and not self._running:
-            self.said.value = said
+        if not keep and not self._running:  # what is said is of another choice
+            self.said.value, self.bar.value = said, 0
         self.papermill.value = self._chosen.papermill if self._chosen else ""
         self.python.value = self._chosen.python if self._chosen else ""
         self.shown.say(self._chosen, running)

@@ -4,6 +4,7 @@ import os
 
 import altair as alt
 import ipywidgets as widgets
+from IPython import get_ipython
 
 from lmclib.charts.style import STATIC
 
@@ -19,9 +20,5 @@ class LiveBox(widgets.VBox):
 
 def charts_offline() -> None:
     """Have live charts bring their scripts along, where a kernel may show some; packing them takes a second or two, once."""
-    try:
-        live = get_ipython().kernel is not None and not os.environ.get(STATIC)
-    except (NameError, AttributeError):
-        return
-    if live:
+    if hasattr(get_ipython(), "kernel") and not os.environ.get(STATIC):
         alt.JupyterChart.enable_offline(True)

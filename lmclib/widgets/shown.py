@@ -12,7 +12,12 @@ from lmclib.widgets.experiment import ENDS, LOSSES, REST, Experiment
 from lmclib.widgets.live import charts_offline
 
 STALE = "lmc-stale"
-STYLE = f"<style>.{STALE} {{ opacity: 0.35; filter: grayscale(1); }} .lmc-caption {{ line-height: 1.4; }}</style>"
+STYLE = f"""<style>
+.{STALE} {{ opacity: 0.35; filter: grayscale(1); }}
+.lmc-caption {{ line-height: 1.4; }}
+.lmc-slot, .lmc-slot > * {{ max-width: 100%; }}
+.lmc-slot svg.marks {{ max-width: 100%; height: auto; }}
+</style>"""
 STATISTICS = "batch-norm statistics interpolated and recomputed"
 
 
@@ -26,11 +31,13 @@ class Slot(widgets.VBox):
     def __init__(self):
         self.choice: Choice | None = None
         super().__init__()
+        self.add_class("lmc-slot")
 
     def show(self, chart: alt.TopLevelMixin, choice: Choice) -> None:
         """Show a chart in place of the one before."""
         self.choice = choice
-        options = {"actions": True, "downloadFileName": choice.file_name}
+        # as SVG it can be scaled down to a narrow notebook, and what is under the pointer is still found
+        options = {"renderer": "svg", "actions": True, "downloadFileName": choice.file_name}
         if self.children:
             (shown,) = self.children
             _keep_params(chart, shown)
@@ -76,8 +83,9 @@ class Shown(widgets.VBox):
         self.measure.layout.display = "none"
         self.measure.observe(lambda _: self._draw_barrier(), "value")
         self.caption = widgets.HTML()
-        left = widgets.VBox((self.training, self.measure, self.barrier))
-        figures = widgets.Box((left, self.ridge), layout=widgets.Layout(flex_flow="row wrap"))
+        barrier = widgets.VBox((self.barrier, self.measure))
+        barrier.add_class("lmc-slot")
+        figures = widgets.Box((self.training, barrier, self.ridge), layout=widgets.Layout(flex_flow="row wrap"))
         super().__init__((widgets.HTML(STYLE), self.caption, figures))
 
     def draw(self, experiment: Experiment, new: set[str]) -> None:

@@ -64,6 +64,14 @@ def test_forks_are_accepted_however_they_are_listed(typed, explorers):
     assert controls.choice().fork_epochs == (0, 0.5, 1)
 
 
+@pytest.mark.parametrize("typed", ["1", " 1, 0.5", "[1]"])
+def test_forks_can_be_added_to_those_that_are_there(typed, explorers):
+    controls = explorers.make().controls
+    controls.more.value = typed
+    assert controls.fork_epochs.value == ["0", "0.5", "1"]
+    assert controls.more.value == ""
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -92,6 +100,15 @@ def test_bad_choices_are_said_in_a_line_and_nothing_runs(change, said, explorers
     assert not explorer.run.disabled
     assert explorer.stop.disabled
     assert explorer.table is None
+
+
+def test_what_cannot_be_added_stays_and_is_said(explorers):
+    explorer = explorers.make()
+    explorer.controls.more.value = "<b>1</b>"
+    assert explorer.controls.more.value == "<b>1</b>"
+    assert "&lt;b&gt;1&lt;/b&gt;" in explorer.said.value
+    explorer.controls.more.value = ""
+    assert not explorer.said.value
 
 
 def test_what_is_allowed_is_said_before_one_errs(explorers):
