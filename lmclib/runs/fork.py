@@ -7,6 +7,7 @@ from lmclib.root import RUNS
 from lmclib.runs.family import Family
 from lmclib.runs.group import Progress, TrainingGroup
 from lmclib.runs.spec import ForkSpec
+from lmclib.runs.watching import Watch
 from lmclib.store.store import Store
 from lmclib.training.loop import Diverged
 
@@ -35,11 +36,22 @@ def fork(
 
 
 def fork_all(
-    specs: Sequence[ForkSpec], store: Store | str | Path | None = None, progress: Progress = True, workers: int = 1
+    specs: Sequence[ForkSpec],
+    store: Store | str | Path | None = None,
+    progress: Progress = True,
+    workers: int = 1,
+    watch: Watch | None = None,
 ) -> list[Family]:
     """Plan several forking experiments (seeds, say), of which those that share model, data and recipe train together.
 
     They train when the first of their networks is asked for: where all that is measured of them is remembered, never.
+
+    Args:
+        specs: the experiments.
+        store: as in `fork`.
+        progress: as in `fork`; what it raises stops the training, which then goes on from there in the next call.
+        workers: as in `fork`.
+        watch: called with each network at the ends of its epochs and where it is stored, unless it trains in a worker.
     """
     store = store if isinstance(store, Store) else Store(store or RUNS)
     families = [Family(spec, store) for spec in specs]  # checks everything before any compute
@@ -48,5 +60,5 @@ def fork_all(
         spec = family.spec
         groups.setdefault((spec.model, spec.data, spec.recipe, spec.precision), []).append(family)
     for group in groups.values():
-        TrainingGroup(group, progress, workers)
+        TrainingGroup(group, progress, workers, watch)
     return families

@@ -9,6 +9,7 @@ from lmclib.device import default_device
 from lmclib.runs.family import Family
 from lmclib.runs.joint import train_side_by_side, train_together
 from lmclib.runs.plan import Plan
+from lmclib.runs.watching import Watch
 from lmclib.runs.workers import current_workers, side_by_side
 from lmclib.store.address import address
 from lmclib.store.writer import BackgroundWriter
@@ -23,17 +24,19 @@ class TrainingGroup:
         families: the families, each of which trains the whole group when one of its networks is first asked for.
         progress: whether to show a progress bar, or a function of (steps done, steps in all).
         workers: processes side by side, on a CPU, if none are there yet; 1 is this process alone.
+        watch: called with each network at the ends of its epochs and where it is stored, unless it trains in a worker; may not raise.
     """
 
-    def __init__(self, families: Sequence[Family], progress: Progress, workers: int):
-        self.families, self.progress, self.workers = list(families), progress, workers
+    def __init__(self, families: Sequence[Family], progress: Progress, workers: int, watch: Watch | None = None):
+        self.families, self.progress, self.workers, self.watch = list(families), progress, workers, watch
         for family in families:
             family.train_missing = self.train
 
     def train(self) -> None:
         """Train what the store lacks; whoever else wants the same waits, and then finds it done.
 
-        A run that diverges is reported, and the others go on. What is stopped in the middle goes on from there in the next call.
+        A run that diverges is reported, and the others go on. What is stopped in the middle goes on from there in the next call:
+        from the very step where `progress` raised, if it has ended an epoch before, else from its last place that was written down.
         """
         first = self.families[0]
         alike = address({"kind": "group", **{k: v for k, v in first.description.items() if k != "seed"}})
@@ -41,7 +44,7 @@ class TrainingGroup:
         if not any(Plan(family).is_open for family in self.families):
             return
         with first.store.lock(alike, label), BackgroundWriter(first.store) as writer:
-            plans = [Plan(family, writer) for family in self.families]
+            plans = [Plan(family, writer, self.watch) for family in self.families]
             with tqdm(total=0, desc=label, unit="step", disable=self.progress is not True, mininterval=0.5) as bar:
                 done = 0
 

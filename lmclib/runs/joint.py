@@ -28,7 +28,12 @@ def train_together(plans: Sequence[Plan], on_step: Callable[[int], None]) -> Non
 
     def counted(steps: int) -> None:
         clock.steps += steps
-        on_step(steps)
+        try:
+            on_step(steps)
+        except BaseException:  # somebody stops it, between two steps of all runs
+            for plan in plans:
+                plan.on_stop(clock)
+            raise
 
     family = plans[0].family
     with one_thread():

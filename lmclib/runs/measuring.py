@@ -3,11 +3,12 @@
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import product
 
 import pandas as pd
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from lmclib.device import one_thread
@@ -17,6 +18,7 @@ from lmclib.runs.pairs import Pair, cube_between
 from lmclib.runs.spec import ForkSpec
 from lmclib.runs.workers import Workers, current_workers
 from lmclib.store.dry_run import NotRun, current_dry_run
+from lmclib.store.roots import Code
 from lmclib.store.store import Store
 from lmclib.store.tables import Question
 from lmclib.training.loop import Diverged
@@ -58,14 +60,14 @@ def over_pairs(
     name, parts, dead, missing = measure.__name__, [], [], None
     what = f"{name.replace('_', ' ')} ({split}, {norm_stats})"
     given = [{**options, option: value} for option, values in each.items() for value in values] if each else [options]
-    jobs = [_Measurement(pair, measure, split, norm_stats, examples, own) for pair, own in product(pairs, given)]
+    jobs = measurements(pairs, measure, split, norm_stats, examples, given)
     unit = "pair" if each is None else "measurement"
     with tqdm(total=len(jobs), desc=what, unit=unit, disable=not progress or current_dry_run() is not None) as bar:
         if (workers := current_workers()) is not None and current_dry_run() is None:
             _measure_side_by_side(jobs, workers, bar.update)
         for job in jobs:
             try:
-                table = job.table()
+                rows = job.rows()
             except Diverged as error:
                 dead.append(str(error))
                 warnings.warn(f"{name}: a pair is left out, as {error}", stacklevel=2)
@@ -75,7 +77,7 @@ def over_pairs(
                 continue
             finally:
                 bar.update(bar.n < bar.total)
-            parts.append(table.assign(**job.pair.labels, split=split, norm_stats=norm_stats))
+            parts.append(rows)
     if missing:
         raise missing
     if not parts:
@@ -83,9 +85,38 @@ def over_pairs(
     return pd.concat(parts, ignore_index=True)
 
 
+def measurements(
+    pairs: Iterable[Pair],
+    measure: Callable[..., pd.DataFrame],
+    split: str = "train",
+    norm_stats: str = "interpolate",
+    examples: int | None = None,
+    given: Sequence[Mapping[str, object]] = ({},),
+    watch: Callable[[], None] | None = None,
+) -> list["Measurement"]:
+    """One measurement for each pair and each choice of options, none of which is looked up or made yet.
+
+    Args:
+        pairs: as in `over_pairs`, like the next four.
+        measure: a function of a cube that returns a table.
+        split: `train` or `test`.
+        norm_stats: `interpolate` or `recompute`.
+        examples: how many of the split's examples.
+        given: the choices of options for `measure`.
+        watch: called again and again while something is measured; what it raises stops that.
+    """
+    codes: dict[tuple[Family, Family], Code] = {}  # one for many pairs, as a fingerprint of code takes a while
+    jobs = []
+    for pair, own in product(pairs, given):
+        if pair.families not in codes:
+            codes[pair.families] = Code((measure, cube_between), tuple(family.code for family in pair.families))
+        jobs.append(Measurement(pair, measure, split, norm_stats, examples, own, codes[pair.families], watch))
+    return jobs
+
+
 @dataclass(frozen=True)
-class _Measurement:
-    """One measurement of one pair, as `over_pairs` describes it."""
+class Measurement:
+    """One measurement of one pair, as `over_pairs` describes it; from `measurements`."""
 
     pair: Pair
     measure: Callable[..., pd.DataFrame]
@@ -93,10 +124,12 @@ class _Measurement:
     norm_stats: str
     examples: int | None
     options: Mapping[str, object]
+    code: Code
+    watch: Callable[[], None] | None = None
 
     @cached_property
     def question(self) -> Question:
-        one, two = self.pair.families
+        """What the store is asked."""
         about = {
             "children": self.pair.names,
             "epoch": self.pair.epoch,
@@ -104,8 +137,17 @@ class _Measurement:
             "norm_stats": self.norm_stats,
             "examples": self.examples,
         }
-        parts, networks = [one.code, two.code], [one.summary, two.summary]
-        return Question.of(self.measure, self.options, about, roots=[cube_between], parts=parts, networks=networks)
+        networks = [family.summary for family in self.pair.families]
+        return replace(Question.of(self.measure, self.options, about, networks=networks), code=self.code)
+
+    @property
+    def is_remembered(self) -> bool:
+        """Whether the store has it, made by today's code."""
+        return self.pair.families[0].store.find(self.question) is not None
+
+    def rows(self) -> pd.DataFrame:
+        """The table, remembered or measured, with the columns that tell its pair from others."""
+        return self.table().assign(**self.pair.labels, split=self.split, norm_stats=self.norm_stats)
 
     def table(self) -> pd.DataFrame:
         """The table, remembered or measured."""
@@ -113,18 +155,30 @@ class _Measurement:
 
     def _measured(self) -> pd.DataFrame:
         cube = self.pair.cube(self.split, self.norm_stats, self.examples)
+        if self.watch is not None:
+            cube.loss = _watched(cube.loss, self.watch)
         with one_thread():
             table = self.measure(cube, **self.options)
         table.attrs["passes"] = cube.passes  # over the data, that it took
         return table
 
 
-def _measure_side_by_side(jobs: Sequence[_Measurement], workers: Workers, on_done: Callable[[], object]) -> None:
+def _watched(loss: Callable[..., Tensor], watch: Callable[[], None]) -> Callable[..., Tensor]:
+    """A loss that lets somebody look in whenever it is asked: once a batch and point, so several times a second."""
+
+    def watched(outputs: Tensor, y: Tensor) -> Tensor:
+        watch()
+        return loss(outputs, y)
+
+    return watched
+
+
+def _measure_side_by_side(jobs: Sequence[Measurement], workers: Workers, on_done: Callable[[], object]) -> None:
     """Have workers measure and remember what is missing. Functions of a reader's own are left to this process, which alone knows them."""
     if not jobs or not jobs[0].measure.__module__.startswith("lmclib."):
         return
     store = jobs[0].pair.families[0].store
-    missing = [job for job in jobs if store.find(job.question) is None]
+    missing = [job for job in jobs if not job.is_remembered]
     for family in dict.fromkeys(family for job in missing for family in job.pair.families):
         family.train_missing()
     where = str(store.root), str(store.results.root)
@@ -139,9 +193,11 @@ def _measure_side_by_side(jobs: Sequence[_Measurement], workers: Workers, on_don
 
 def _measure_part(specs: tuple[ForkSpec, ForkSpec], where: tuple[str, str], place: tuple, how: tuple) -> None:
     """Measure and remember in a worker; a network that diverged is said by whoever asked."""
-    families = tuple(_family(spec, *where) for spec in specs)
+    measure, split, norm_stats, examples, options = how
+    pair = Pair(tuple(_family(spec, *where) for spec in specs), *place)
     with suppress(Diverged):
-        _Measurement(Pair(families, *place), *how).table()
+        for job in measurements([pair], measure, split, norm_stats, examples, [options]):
+            job.table()
 
 
 @cache

@@ -13,6 +13,7 @@ from lmclib.files import write_text
 from lmclib.provenance import provenance
 from lmclib.runs.checkpoints import joined_state, split_state, step_name
 from lmclib.runs.family import DIVERGED, Family
+from lmclib.runs.watching import Moment, Watch
 from lmclib.store.writer import BackgroundWriter
 from lmclib.training.loop import Diverged
 from lmclib.training.run import Run
@@ -39,14 +40,18 @@ class Plan:
     Args:
         family: the family.
         writer: writes checkpoints down; None for a plan that is only looked at.
+        watch: called with what is trained at the ends of its epochs and where it is stored; may not raise.
 
     Attributes:
         missing: the children that are not wholly stored, as fork step and number; those whose loss diverged are not among them.
         missing_steps: the steps that are still to be taken, as far as they are known.
     """
 
-    def __init__(self, family: Family, writer: BackgroundWriter | None = None):
-        self.family, self.store, self.writer = family, family.store, writer
+    def __init__(self, family: Family, writer: BackgroundWriter | None = None, watch: Watch | None = None):
+        self.family, self.store, self.writer, self.watch = family, family.store, writer, watch
+        self.under_way: dict[
+            str, tuple[Run, Callable]
+        ] = {}  # by address: runs that have ended an epoch, and what reads them
         self.dead_parent = family.divergence(family.parent_address) is not None
         stored = self._stored_forks()
         self.missing = {
@@ -141,6 +146,9 @@ class Plan:
 
     def on_checkpoint(self, run: Run, state: dict[str, Tensor], momentum: dict[str, Tensor], clock: Clock) -> list[Run]:
         """Write a checkpoint down; at a fork point of the parent, hand out its children."""
+        self._show(run, state)
+        if run.step == run.stop:
+            self.under_way.pop(self._address(run), None)
         if run.random_stream[0] == PARENT:
             self._write(run, {"kind": "parent"}, joined_state(state, momentum), clock)
             self.writer.finish()  # a child is begun when its fork is stored
@@ -163,6 +171,7 @@ class Plan:
     def on_diverged(self, run: Run, error: Diverged) -> None:
         """Write down that a run is dead, and say so; the others go on."""
         at = self._address(run)
+        self.under_way.pop(at, None)
         self.writer.later(write_text, self.store.root / at / DIVERGED, json.dumps({"said": str(error)}))
         self.writer.later(self.store.drop_state, at, RESUME)
         warnings.warn(str(error), stacklevel=2)
@@ -170,9 +179,32 @@ class Plan:
     def on_epoch(self, run: Run, read: Callable) -> None:
         """Write down where a run is, from where it goes on after a kill; not more often than every few seconds."""
         at, now = self._address(run), time.monotonic()
+        self.under_way[at] = run, read
+        if self.watch is not None:
+            self._show(run, read()[0])
         if now - self.saved_at.get(at, self.began) >= RESUME_SECONDS:
-            self.writer.save(at, RESUME, {**joined_state(*read()), "step": torch.tensor(run.step)})
+            self._save_place(run, *read())
             self.saved_at[at] = now
+
+    def on_stop(self, clock: Clock) -> None:
+        """Write down where every run is that has ended an epoch, from where it goes on: to be called between two steps of all runs."""
+        for run, read in list(self.under_way.values()):
+            state, momentum = read()
+            if run.step in run.checkpoints or run.step == run.stop:  # due after this very step
+                self.on_checkpoint(run, state, momentum, clock)
+            if run.step < run.stop:
+                self._save_place(run, state, momentum)
+
+    def _save_place(self, run: Run, state: dict[str, Tensor], momentum: dict[str, Tensor]) -> None:
+        place = {**joined_state(state, momentum), "step": torch.tensor(run.step)}
+        self.writer.save(self._address(run), RESUME, place)
+
+    def _show(self, run: Run, state: dict[str, Tensor]) -> None:
+        if self.watch is None:
+            return
+        steps, child = self.family.epoch_steps, run.random_stream[2:]
+        fork, sibling = (child[0] / steps, child[1]) if child else (None, None)
+        self.watch(Moment(self.family, fork, sibling, run.step / steps, state))
 
     def _address(self, run: Run) -> str:
         return (

@@ -1,6 +1,12 @@
-"""What all live controls share: a line of text where no kernel can answer."""
+"""What all live controls share: a line of text where no kernel can answer, and charts that need no network."""
 
+import os
+
+import altair as alt
 import ipywidgets as widgets
+from IPython import get_ipython
+
+from lmclib.charts.style import STATIC
 
 
 class LiveBox(widgets.VBox):
@@ -10,3 +16,9 @@ class LiveBox(widgets.VBox):
 
     def _repr_mimebundle_(self, **kwargs: object) -> dict[str, str]:
         return {**super()._repr_mimebundle_(**kwargs), "text/html": f"<p><em>{self.NOTE}</em></p>"}
+
+
+def charts_offline() -> None:
+    """Have live charts bring their scripts along, where a kernel may show some; packing them takes a second or two, once."""
+    if hasattr(get_ipython(), "kernel") and not os.environ.get(STATIC):
+        alt.JupyterChart.enable_offline(True)

@@ -10,64 +10,41 @@ import lmclib as lmc
 from lmclib.book.results import Results, results_by_scale
 from lmclib.charts.style import page_html
 from lmclib.charts.tabs import Tabs
-from lmclib.widgets.forking import ForkingExplorer
 from lmclib.widgets.toy import LandscapeExplorer
 
 HOSTILE = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "</script><!--<script>"]
 
 
-def explorer_of(store):
-    namespace = {"profile": "smoke", "store": str(store), "model": "mlp-8", "fork_epochs": "[0, 0.5]"}
-    return ForkingExplorer(lmc.parameters(namespace, lmc.FORKING))
-
-
-def test_a_run_that_was_interrupted_goes_on_when_it_is_run_again(tmp_path):
-    """The stop button of the toolbar raises in the middle of training."""
-    explorer, interrupted = explorer_of(tmp_path / "store"), []
-
-    def stop(change):
-        if change["new"] > explorer.bar.max / 2 and not interrupted:
-            interrupted.append(change["new"])
-            raise KeyboardInterrupt
-
-    explorer.bar.observe(stop, "value")
-    with pytest.raises(KeyboardInterrupt):
-        explorer.run.click()
-    assert interrupted
-    assert not explorer.run.disabled
-    explorer.run.click()
-    assert explorer.said.value.startswith("done")
-    assert len(explorer.figure.outputs) == 1
-    pd.testing.assert_frame_equal(explorer.measure(), explorer_of(tmp_path / "whole").measure())
+def said_of(explorer):
+    return explorer.said.value.removeprefix("<b>").removesuffix("</b>")
 
 
 @pytest.mark.parametrize("typed", HOSTILE)
-def test_what_is_typed_is_shown_and_not_run(typed, tmp_path):
-    explorer = explorer_of(tmp_path / "store")
-    explorer.model.value = typed
-    explorer.run.click()
-    assert "<" not in explorer.said.value.removeprefix("<b>").removesuffix("</b>")
+def test_what_is_typed_is_shown_and_not_run(typed, explorers):
+    explorer = explorers.make()
+    explorer.controls.model.value = typed
+    explorers.run(explorer)
+    assert "<" not in said_of(explorer)
     assert "must be one of" in explorer.said.value
-    explorer = explorer_of(tmp_path / "store")
-    explorer.fork_epochs.value = typed
-    explorer.run.click()
-    assert "<" not in explorer.said.value.removeprefix("<b>").removesuffix("</b>")
-    assert "must be a list of numbers" in explorer.said.value
+    explorer = explorers.make()
+    explorer.controls.fork_epochs.value = [typed]
+    explorers.run(explorer)
+    assert "<" not in said_of(explorer)
+    assert "is no number" in explorer.said.value
     box = LandscapeExplorer((-1, 1))
     box.minima.value = typed
     assert "<" not in box.said.value.removeprefix("<b>").replace("</b>", "")
 
 
 @pytest.mark.parametrize("typed", HOSTILE)
-def test_a_store_with_a_strange_name_is_shown_and_not_opened(typed, tmp_path):
+def test_a_store_with_a_strange_name_is_shown_and_not_opened(typed, explorers, tmp_path):
     """Where it cannot be written to, the explorer says its name."""
     (tmp_path / "file").write_text("")
-    store = tmp_path / "file" / typed.replace("/", "")
-    explorer = explorer_of(store)
-    explorer.run.click()
+    store = f"file/{typed.replace('/', '')}"
+    explorer = explorers.run(explorers.make(store))
     assert "cannot be written to" in explorer.said.value
-    assert "<" not in explorer.said.value.removeprefix("<b>").removesuffix("</b>")
-    settings = lmc.parameters({"profile": "smoke", "store": str(store)}, lmc.FORKING)
+    assert "<" not in said_of(explorer)
+    settings = lmc.parameters({"profile": "smoke", "store": str(tmp_path / store)}, lmc.FORKING)
     assert not [part for part in ("<script", "<img", "<!--") if part in settings._repr_html_()]
 
 

@@ -1,0 +1,224 @@
+"""An experiment on its way: trained where the store lacks it, then measured fork by fork."""
+
+import copy
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn import functional as F
+
+from lmclib.device import default_device
+from lmclib.measures.barriers import barrier_curve
+from lmclib.runs.fork import fork_all
+from lmclib.runs.measuring import Measurement, measurements
+from lmclib.runs.pairs import sibling_pairs
+from lmclib.runs.plan import Plan
+from lmclib.runs.watching import Moment
+from lmclib.training.loop import Diverged
+from lmclib.widgets.choice import ALPHAS, Choice
+
+TREATMENTS = ("interpolate", "recompute")
+SEEN = 256  # training images, evenly spaced, on which the loss is followed while networks train
+
+Progress = Callable[[str, int, int], None]  # what is going on, how much of it is done, and of how much
+LOSSES, ENDS, REST = "losses", "ends", "rest"  # what there is to see: of training, of where children end, of all before
+
+
+class Experiment:
+    """One choice on its way to its figure, and what there is of it so far.
+
+    To be made where no other computation draws random numbers: a network's initialisation is drawn here.
+
+    Args:
+        choice: what is asked for.
+        check: called again and again; what it raises stops the experiment, which another one of the same choice goes on with.
+        progress: called with what is going on.
+        changed: called when there is more to see, with what: `LOSSES`, `ENDS` or `REST`.
+
+    Attributes:
+        losses: of networks in training, on `SEEN` images: fork epoch (None for the parent), epoch, loss.
+        dead: what was said of networks whose loss did not stay finite.
+
+    Raises:
+        LmcError: a choice that cannot be run.
+    """
+
+    def __init__(self, choice: Choice, check: Callable[[], None], progress: Progress, changed: Callable[[str], None]):
+        self.choice, self._check, self._progress, self._changed = choice, check, progress, changed
+        (self.family,) = fork_all([choice.spec], choice.store, self._trained, watch=self._watch)
+        _ = self.family.model  # drawn now, in the caller's thread
+        self.losses: list[tuple[float | None, float, float]] = []
+        self.dead: list[str] = []
+        self._parts: list[tuple[pd.DataFrame, dict[str, object]]] = []  # tables, and what tells one from others
+        self._looking_up, self._n_ends = True, 0
+        self._seen: set[tuple] = set()
+        self.measured: dict[float, int] = dict.fromkeys(self.family.fork_epochs, 0)  # by fork, how often
+
+    def run(self) -> None:
+        """Look up what is remembered; train and measure what is not, the ends of training first."""
+        missing = [job for job in self._jobs if not self._is_found(job)]
+        self._looking_up = False
+        if not missing:
+            return
+        if not self.family.store.states(self.family.parent_address):  # its curve begins at once
+            self._watch(Moment(self.family, None, None, 0.0, self.family.model.state_dict()))
+        self.family.train_missing()
+        self.dead = self.family.diverged()
+        for i, job in enumerate(missing):
+            self._check()
+            self._progress("measuring", i, len(missing))
+            with suppress(Diverged):  # said in `dead`
+                self._keep(job, job.table())
+        self._progress("measuring", len(missing), len(missing))
+
+    @cached_property
+    def _ends(self) -> set[int]:
+        """Those of all measurements that are of children at their ends, by identity."""
+        last = {fork: self.family.epochs(fork)[-1] for fork in self.family.fork_epochs}
+        return {id(job) for job in self._jobs if job.pair.epoch == last[job.pair.fork_epoch]}
+
+    @cached_property
+    def _jobs(self) -> list[Measurement]:
+        """All that is measured: first where children end, fork by fork, then the rest, fork by fork."""
+        ends, rest = [], []
+        for fork in self.family.fork_epochs:
+            pairs = sibling_pairs([self.family], [fork], children=[(0, 1)])
+            last = self.family.epochs(fork)[-1]
+            for treatment in TREATMENTS:
+                how = self.choice.split, treatment, self.choice.measured_examples, [{"alphas": ALPHAS}], self._check
+                for job in measurements(pairs, barrier_curve, *how):
+                    (ends if job.pair.epoch == last else rest).append(job)
+        return ends + rest
+
+    @property
+    def is_worth_a_look(self) -> bool:
+        """Whether there is more to see than while things are looked up one by one, which is quick: then all ends at once."""
+        return not self._looking_up or (self._n_ends == len(self._ends) == len(self._parts))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything is measured that can be."""
+        return len(self._parts) == len(self._jobs) or bool(self.dead)
+
+    @property
+    def forks_done(self) -> int:
+        """How many forks are wholly measured."""
+        wanted = {fork: 0 for fork in self.measured}
+        for job in self._jobs:
+            wanted[job.pair.fork_epoch] += 1
+        return sum(self.measured[fork] == count for fork, count in wanted.items())
+
+    @property
+    def said(self) -> str:
+        """How much of it is measured."""
+        return f"{self.forks_done} of {len(self.measured)} forks are wholly measured"
+
+    @property
+    def kept(self) -> str:
+        """What is kept of it where it was stopped."""
+        plan = Plan(self.family)
+        children = len(self.family.fork_steps) * self.family.spec.siblings
+        if not plan.is_open:
+            return f"All networks are trained; {self.said}, and every single measurement is kept."
+        return (
+            f"{children - len(plan.missing)} of {children} children are trained to their ends. The others are kept at the step where they were; "
+            "one that had not ended an epoch since it was begun starts that one again."
+        )
+
+    @property
+    def table(self) -> pd.DataFrame | None:
+        """The barrier curves so far, as `barrier_evolution` gives them; None while there is none."""
+        if not self._parts:
+            return None
+        table = pd.concat([part for part, _ in self._parts], ignore_index=True)
+        lengths = [len(part) for part, _ in self._parts]
+        for name in self._parts[0][1]:
+            table[name] = np.repeat([labels[name] for _, labels in self._parts], lengths)
+        return table.sort_values(["norm_stats", "fork_epoch", "epoch", "alpha"], ignore_index=True)
+
+    @property
+    def curves(self) -> pd.DataFrame | None:
+        """Training losses so far: those seen during training, else those of one child at the measured epochs."""
+        if self.losses:
+            return pd.DataFrame(self.losses, columns=["fork_epoch", "epoch", "loss"])
+        if (table := self.table) is None or self.choice.split != "train":
+            return None
+        at_model_1 = table[(table.alpha == 0) & (table.norm_stats == "interpolate")]
+        return at_model_1[["fork_epoch", "epoch", "loss"]] if len(at_model_1) else None
+
+    @property
+    def curves_said(self) -> str:
+        """What the losses were taken on."""
+        return (
+            f"loss on {SEEN} training images, while they trained" if self.losses else "loss of sibling 1, as measured"
+        )
+
+    def _is_found(self, job: Measurement) -> bool:
+        self._check()
+        found = self.family.store.find(job.question)
+        if found is None:
+            return False
+        self._keep(job, found.table)
+        return True
+
+    def _keep(self, job: Measurement, table: pd.DataFrame) -> None:
+        labels = {name: value for name, value in job.pair.labels.items() if name != "relation"}
+        self._parts.append((table, {**labels, "split": job.split, "norm_stats": job.norm_stats}))
+        self.measured[job.pair.fork_epoch] += 1
+        what = ENDS if id(job) in self._ends else REST
+        self._n_ends += what == ENDS
+        self._changed(what)
+
+    def _trained(self, done: int, total: int) -> None:
+        self._check()
+        self._progress("training", done, total)
+
+    def _watch(self, moment: Moment) -> None:
+        """Follow the loss of the parent and of the first child of each fork."""
+        key = moment.fork_epoch, moment.sibling, moment.epoch
+        if moment.sibling not in (None, 0) or key in self._seen:
+            return
+        self._seen.add(key)
+        with suppress(RuntimeError):  # as where memory is full: training itself says so, if it matters
+            self.losses.append((moment.fork_epoch, moment.epoch, self._loss(moment)))
+            self._changed(LOSSES)
+
+    @torch.no_grad()
+    def _loss(self, moment: Moment) -> float:
+        model, (x, y) = self._seeing
+        model.load_state_dict(dict(moment.state))
+        return float(F.cross_entropy(model(x), y))
+
+    @cached_property
+    def _seeing(self) -> tuple[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]]:
+        device = default_device()
+        return (
+            copy.deepcopy(self.family.model).to(device).eval(),
+            self.family.data.to(device).pair("train", examples=SEEN),
+        )
+
+
+class Pace:
+    """How long what is going on will still take, from how long it took so far."""
+
+    def __init__(self):
+        self._what, self._start, self._first = "", 0.0, 0
+
+    def said(self, what: str, done: int, total: int) -> str:
+        """What is going on, how much of it is done, and the time left, once it can be told."""
+        now = time.monotonic()
+        if what != self._what:
+            self._what, self._start, self._first = what, now, done
+        share = f"{what}: {done / max(total, 1):.0%}"
+        new, spent = done - self._first, now - self._start
+        if new <= 0 or spent < 1 or done >= total:
+            return share
+        return f"{share}, about {_duration(spent / new * (total - done))} left"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
