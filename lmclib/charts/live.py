@@ -67,7 +67,7 @@ def against_fork(
     labels = [fork_label(epoch) for epoch in sorted({*table.fork_epoch, *fork_epochs})]
     table = table.assign(fork=table.fork_epoch.map(fork_label), treatment=table.norm_stats.map(TREATMENTS))
     treatment = {"title": "batch-norm statistics", "scale": alt.Scale(domain=list(TREATMENTS.values()))}
-    run = {"title": "run", "sort": list(runs)} | ({} if len(runs) > 1 else {"legend": None})
+    run = {"title": "run", "sort": list(runs)} | ({"legend": alt.Legend(orient="top") if len(runs) > 1 else None})
     top = {"domain": [0, 1]} if of == "error" else {}
     x = alt.X("fork:O", sort=labels, title="fork epoch", axis=alt.Axis(labelAngle=0), scale=alt.Scale(domain=labels))
     y = alt.Y("barrier:Q", title=MEASURES[of], scale=alt.Scale(type="symlog", constant=0.01, **top))

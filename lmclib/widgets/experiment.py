@@ -38,6 +38,7 @@ class Experiment:
         check: called again and again; what it raises stops the experiment, which another one of the same choice goes on with.
         progress: called with what is going on.
         changed: called when there is more to see, with what: `LOSSES`, `ENDS` or `REST`.
+        before: an experiment of the same choice that was stopped, whose curves go on.
 
     Attributes:
         losses: of networks in training, on `SEEN` images: fork epoch (None for the parent), epoch, loss.
@@ -47,15 +48,23 @@ class Experiment:
         LmcError: a choice that cannot be run.
     """
 
-    def __init__(self, choice: Choice, check: Callable[[], None], progress: Progress, changed: Callable[[str], None]):
+    def __init__(
+        self,
+        choice: Choice,
+        check: Callable[[], None],
+        progress: Progress,
+        changed: Callable[[str], None],
+        before: "Experiment | None" = None,
+    ):
         self.choice, self._check, self._progress, self._changed = choice, check, progress, changed
         (self.family,) = fork_all([choice.spec], choice.store, self._trained, watch=self._watch)
         _ = self.family.model  # drawn now, in the caller's thread
-        self.losses: list[tuple[float | None, float, float]] = []
+        goes_on = before is not None and before.choice == choice
+        self.losses: list[tuple[float | None, float, float]] = list(before.losses) if goes_on else []
         self.dead: list[str] = []
         self._parts: list[tuple[pd.DataFrame, dict[str, object]]] = []  # tables, and what tells one from others
         self._looking_up, self._n_ends = True, 0
-        self._seen: set[tuple] = set()
+        self._seen = {(fork, epoch) for fork, epoch, _ in self.losses}
         self.measured: dict[float, int] = dict.fromkeys(self.family.fork_epochs, 0)  # by fork, how often
 
     def run(self) -> None:
@@ -179,7 +188,7 @@ class Experiment:
 
     def _watch(self, moment: Moment) -> None:
         """Follow the loss of the parent and of the first child of each fork."""
-        key = moment.fork_epoch, moment.sibling, moment.epoch
+        key = moment.fork_epoch, moment.epoch
         if moment.sibling not in (None, 0) or key in self._seen:
             return
         self._seen.add(key)

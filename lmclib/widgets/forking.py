@@ -38,6 +38,7 @@ class ForkingExplorer(LiveBox):
         self.stop = widgets.Button(description="Stop", disabled=True, tooltip="keeps what is done")
         self.bar = widgets.IntProgress(0, 0, STEPS, layout=widgets.Layout(width="200px"))
         self.said = widgets.HTML()
+        self.said.add_class("lmc-said")
         self.history = widgets.Dropdown(
             options=[("no finished run yet", None)], description="history", disabled=True, layout={"width": "60%"}
         )
@@ -94,7 +95,7 @@ class ForkingExplorer(LiveBox):
         self.said.value = "looking up what is remembered"
         work = Background(lambda _: self._experiment.run(), self._end)
         try:
-            self._experiment = Experiment(choice, work.check, self._tell, self._draw_sometimes)
+            self._experiment = Experiment(choice, work.check, self._tell, self._draw_sometimes, self._experiment)
         except Exception as error:  # a network of the reader's own may fail in any way
             self.said.value = error_html(error)
             self._compare(keep=True)
@@ -110,7 +111,9 @@ class ForkingExplorer(LiveBox):
         if self._running:
             self._work.stop()
             self.stop.disabled = True
-            self.said.value = "stopping"
+            self.said.value = (
+                "stopping, as soon as the step that is being computed, or another process that is waited for, allows it"
+            )
 
     def _set_running(self, running: bool) -> None:
         self._running = running
@@ -171,6 +174,8 @@ class ForkingExplorer(LiveBox):
             self._draw(experiment, self._new | {LOSSES, REST})
         except Exception as failed:  # what cannot be drawn must not leave the buttons as they are
             error = error or failed
+        if error is None and experiment.table is None:  # not one pair could be measured
+            error = LmcError("; ".join(experiment.dead))
         if error is None:
             self._finished[experiment.choice] = experiment
             said = f"done in {time.monotonic() - self._start:.1f} s"
@@ -181,14 +186,17 @@ class ForkingExplorer(LiveBox):
         else:
             said = error_html(error)
         self._set_running(False)
-        self.bar.bar_style, self.bar.value = ("success", STEPS) if error is None else ("warning", self.bar.value)
+        if error is None:
+            self.bar.bar_style, self.bar.value = "success", STEPS
         self.pin.disabled = self.save.disabled = self.shown.table is None
         self.said.value = said
 
     def _list(self) -> None:
         """Put the finished runs in the list, the newest first and chosen."""
         newest = [(experiment.choice.short, experiment.choice) for experiment in reversed(self._finished.values())]
+        self.history.index = None  # else the front end, told of no other place, would show none
         self.history.options = newest
+        self.history.index = 0
 
     def _look_back(self, choice: Choice | None) -> None:
         """Show a finished run, and choose again what it was made from."""

@@ -14,7 +14,7 @@ from lmclib.widgets.live import charts_offline
 STALE = "lmc-stale"
 STYLE = f"""<style>
 .{STALE} {{ opacity: 0.35; filter: grayscale(1); }}
-.lmc-caption {{ line-height: 1.4; }}
+.lmc-caption, .lmc-said .widget-html-content {{ line-height: 1.4; }}
 .lmc-slot, .lmc-slot > * {{ max-width: 100%; }}
 .lmc-slot svg.marks {{ max-width: 100%; height: auto; }}
 </style>"""
@@ -30,6 +30,8 @@ class Slot(widgets.VBox):
 
     def __init__(self):
         self.choice: Choice | None = None
+        self._given: dict[str, object] = {}  # where sliders and switches started
+        self._moved: dict[str, object] = {}  # where a reader has moved them
         super().__init__()
         self.add_class("lmc-slot")
 
@@ -40,12 +42,23 @@ class Slot(widgets.VBox):
         options = {"renderer": "svg", "actions": True, "downloadFileName": choice.file_name}
         if self.children:
             (shown,) = self.children
-            _keep_params(chart, shown)
+            self._keep_params(chart, shown.params.trait_values())
             with shown.hold_sync():
                 shown.chart, shown.embed_options = chart, options
         else:
             charts_offline()
+            self._keep_params(chart, {})
             self.children = (alt.JupyterChart(chart, embed_options=options),)
+
+    def _keep_params(self, chart: alt.TopLevelMixin, now: dict[str, object]) -> None:
+        """Start a chart's sliders and switches where a reader has moved those of the chart before it."""
+        self._moved |= {name: value for name, value in now.items() if value != self._given.get(name, value)}
+        params = [] if getattr(chart, "params", alt.Undefined) is alt.Undefined else chart.params
+        for param in params:
+            name, bind = str(getattr(param.name, "name", param.name)), getattr(param, "bind", alt.Undefined)
+            if name in self._moved and bind is not alt.Undefined and _allows(bind.to_dict(), self._moved[name]):
+                param.value = self._moved[name]
+            self._given[name] = getattr(param, "value", None)
 
     def grey(self, stale: bool) -> None:
         """Grey it, or show it plainly."""
@@ -165,18 +178,6 @@ def beside(choice: Choice, other: Choice | None) -> list[str]:
         f"{what}: " + ", ".join(f"{name.replace('_', ' ')} {getattr(one, name)}" for name in different)
         for what, one in (("this run", choice), ("pinned", other))
     ]
-
-
-def _keep_params(chart: alt.TopLevelMixin, shown: alt.JupyterChart) -> None:
-    """Start a chart's sliders and switches where those of the chart before it are."""
-    before = shown.params.trait_values()
-    params = getattr(chart, "params", alt.Undefined)
-    for param in [] if params is alt.Undefined else params:
-        name = getattr(param.name, "name", param.name)
-        value = before.get(str(name))
-        bind = getattr(param, "bind", alt.Undefined)
-        if value is not None and bind is not alt.Undefined and _allows(bind.to_dict(), value):
-            param.value = value
 
 
 def _allows(bind: dict, value: object) -> bool:

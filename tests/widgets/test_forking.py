@@ -154,7 +154,15 @@ def test_an_error_in_the_middle_is_said_and_greys_the_old_figure(explorers, monk
     explorers.run(explorer)
     assert "division by zero" in explorer.said.value
     assert explorer.shown.is_stale
-    assert explorer.bar.bar_style == "warning"
+    assert explorer.bar.value == 0
+    assert not explorer.run.disabled
+
+
+def test_networks_that_diverge_are_said(explorers, recwarn):
+    explorer = explorers.make(lr=1e12)
+    explorers.run(explorer)
+    assert "is no longer finite" in explorer.said.value
+    assert "try a lower lr" in explorer.said.value
     assert not explorer.run.disabled
 
 
@@ -193,10 +201,12 @@ def test_a_run_that_was_stopped_goes_on_when_it_is_run_again(phase, explorers):
     assert explorer.said.value.startswith("<b>Stopped.</b>")
     assert "kept" in explorer.said.value
     assert "Run goes on from there" in explorer.said.value
-    assert explorer.bar.bar_style == "warning"
+    assert explorer.bar.value == 0
     assert explorer.stop.disabled
+    seen = explorer._experiment.losses
     explorers.run(explorer)
     assert explorer.said.value.startswith("done")
+    assert explorer._experiment.losses[: len(seen)] == seen  # the curves go on
     whole = explorers.run(explorers.make("whole", fork_epochs="[0, 0.5, 1]", epochs=3))
     pd.testing.assert_frame_equal(explorer.table, whole.table)
 
@@ -312,6 +322,7 @@ def test_the_switch_of_loss_and_error_redraws_and_positions_stay(explorers):
     explorer.controls.seed.value = 1
     explorers.run(explorer)
     assert explorer.shown.ridge.children[0].params.treatment == "recomputed"
+    assert explorer.shown.ridge.children[0].params.moment == 1  # which was not moved: the last of two
 
 
 def test_the_split_is_a_choice(explorers):

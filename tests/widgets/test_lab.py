@@ -194,6 +194,7 @@ def test_forks_are_typed_and_taken_away_and_what_is_stale_is_greyed(lab):
     lab.button("Run").click()
     lab.until("done in")
     lab.until_plain()
+    assert lab.explorer.get_by_label("history").evaluate("e => e.selectedOptions[0]?.text").startswith("mlp-8,")
     lab.explorer.get_by_placeholder("more:").click()
     lab.page.keyboard.type("[2, 3]")
     lab.page.keyboard.press("Enter")
