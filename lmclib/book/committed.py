@@ -50,10 +50,10 @@ def _row(entry: Entry, chapters: Mapping[str, list[str]]) -> dict[str, object]:
 
 
 def _chapters() -> dict[str, list[str]]:
-    """The chapters that show each table, by its name."""
+    """The chapters that show each table, or use each network, by its name."""
     found: dict[str, list[str]] = {}
     for path in sorted(committed_results().glob("chapters/*/*.json")):
         summary = read_json(path)
-        for name in summary.get("questions", []):
+        for name in [*summary.get("questions", []), *summary.get("networks", [])]:
             found.setdefault(name, []).append(summary["chapter"])
     return found

@@ -138,7 +138,7 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: 
         target = results / read_json(folder / "provenance.json")["question"]
         shutil.rmtree(target, ignore_errors=True)  # an answer of earlier code
         shutil.copytree(folder, target)
-    _pack_networks(families.values(), results)
+    summary["networks"] = _pack_networks(families.values(), results)
     if families:
         _merge(results / CARDS, {family.card.label: family.card.model_dump() for family in families.values()})
     if judged:
@@ -147,22 +147,32 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: 
     return {**summary, "missing": missing}
 
 
-def _pack_networks(families: Collection[Family], results: Path) -> None:
-    """Copy the final siblings of the first and the last fork of each experiment's first seed, so that a reader's first cube needs no training."""
-    first = min((family.spec.seed for family in families), default=0)
+def _pack_networks(families: Collection[Family], results: Path) -> list[str]:
+    """Copy the final siblings of the first and the last fork of each experiment's first seed, so that a reader's first cube needs no training.
+
+    Returns:
+        The addresses of those that are committed, now or before.
+    """
+    first, found = min((family.spec.seed for family in families), default=0), set()
     for family in (family for family in families if family.spec.seed == first):
         for step in {family.fork_steps[0], family.fork_steps[-1]}:
             name = step_name(family.checkpoint_steps(step)[-1])
-            for at in (family.child_address(step, k) for k in range(2)):
-                path = find_addressed(family.store.root / at, name, "safetensors")
-                if path is None or (results / at).exists():
-                    continue
-                here = sum(other.stat().st_size for other in results.glob("*/*.safetensors"))
-                if here + path.stat().st_size > MOST_OF_NETWORKS:
-                    return
-                (results / at).mkdir(parents=True)
-                for file in (path, path.parent / "run.json", path.parent / "provenance.json"):
-                    shutil.copy(file, results / at)
+            found |= {at for k in range(2) if _pack_network(family, at := family.child_address(step, k), name, results)}
+    return sorted(found)
+
+
+def _pack_network(family: Family, at: str, name: str, results: Path) -> bool:
+    """Copy one checkpoint, with what is written down of it, if there is one and room for it; whether it is there."""
+    if (results / at).exists():
+        return True
+    path = find_addressed(family.store.root / at, name, "safetensors")
+    here = sum(other.stat().st_size for other in results.glob("*/*.safetensors"))
+    if path is None or here + path.stat().st_size > MOST_OF_NETWORKS:
+        return False
+    (results / at).mkdir(parents=True)
+    for file in (path, path.parent / "run.json", path.parent / "provenance.json"):
+        shutil.copy(file, results / at)
+    return True
 
 
 def pack_all(store: str | Path, profile: str = "paper") -> dict[str, str]:

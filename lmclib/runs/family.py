@@ -137,8 +137,9 @@ class Family:
 
     @property
     def parent_address(self) -> str:
-        """Where the parent is stored."""
-        return address({"kind": "parent", "code": self.code.fingerprint, **self.description})
+        """Where the parent is stored; what its children's schedule does after the fork is none of its business."""
+        recipe = {**self.description["recipe"], "schedule_after_fork": "continue"}
+        return address({"kind": "parent", "code": self.code.fingerprint, **self.description, "recipe": recipe})
 
     def child_address(self, fork_step: int, sibling: int) -> str:
         """Where a child is stored."""

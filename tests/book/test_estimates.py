@@ -40,9 +40,12 @@ def test_a_plan_counts_what_is_missing(tmp_path):
     given = {"profile": "smoke", "model": "mlp-4", "store": str(tmp_path)}
     plan = estimate("resnet_forking", given)
     # three seeds, three forks, two children of two epochs less where they fork, and a parent to the last fork, one epoch
-    assert plan.networks == 3 * (3 * 2 + 1)
+    # and of the last fork once more a parent and two children, which train two epochs each
+    assert plan.networks == 3 * (3 * 2 + 1) + 3 * (2 + 1)
     forks = (0, 22 / 44, 1)
-    assert plan.epochs["mlp-4", "digits"] == pytest.approx(3 * (sum(2 * (2 - fork) for fork in forks) + 1), abs=0.1)
+    assert plan.epochs["mlp-4", "digits"] == pytest.approx(
+        3 * (sum(2 * (2 - fork) for fork in forks) + 1) + 3 * (2 * 2 + 1), abs=0.1
+    )
     measure("resnet_forking", given)
     done = estimate("resnet_forking", given)
     assert (done.networks, sum(done.epochs.values()), sum(done.passes.values())) == (0, 0, 0)
@@ -57,7 +60,8 @@ def test_a_plan_counts_passes(tmp_path):
     evolution = 3 * 2 * train + 2 * (train + 11 * 1437)  # two epochs of three seeds; recomputed, of the first seed
     final = 3 * (train + (train + 11 * 1437) + test + (test + 11 * 1437))
     already = 3 * train + (train + 11 * 1437)  # the last epochs of the evolution
-    assert plan.passes["mlp-4", "digits"] == evolution + final - already
+    longer = 3 * train  # the last fork, with children that train as long as the first's
+    assert plan.passes["mlp-4", "digits"] == evolution + final - already + longer
     assert plan.longest["mlp-4", "digits"] == train + 11 * 1437
 
 

@@ -6,7 +6,6 @@ import torch
 from reference import random_states
 
 import lmclib as lmc
-from lmclib.claims.verdicts import verdict as judge_parts
 from lmclib.errors import LmcError
 from lmclib.networks.build import build_model
 
@@ -138,33 +137,3 @@ def test_names_that_clash_are_refused():
 def test_bad_requests_are_named(cube, call, said):
     with pytest.raises(LmcError, match=said):
         call(cube)
-
-
-def test_claims_about_layers_can_go_either_way(cube):
-    names = [f"l{i}" for i in range(9)]
-
-    def table(single: float, full: float) -> pd.DataFrame:
-        rows = [(name, into, single) for name in names for into in ("1", "2", "both")]
-        rows += [("network", into, full) for into in ("1", "2", "both")]
-        parts = []
-        for seed in range(3):
-            part = pd.DataFrame(rows, columns=["layer", "into", "loss_barrier"])
-            parts.append(part.assign(seed=seed, error_barrier=part.loss_barrier / 10))
-        return pd.concat(parts, ignore_index=True)
-
-    def stairs(height: list[float]) -> pd.DataFrame:
-        rows = [(order, n + 1, "1", b) for order in ("bottom-up", "top-down") for n, b in enumerate(height)]
-        columns = ["order", "n_layers", "into", "loss_barrier"]
-        return pd.concat([pd.DataFrame(rows, columns=columns).assign(seed=s) for s in range(3)], ignore_index=True)
-
-    def windows(high: float) -> pd.DataFrame:
-        rows = [(names[0], 3, "both", high), (names[3], 3, "both", 0.1)]
-        columns = ["layer", "n_layers", "into", "loss_barrier"]
-        return pd.concat([pd.DataFrame(rows, columns=columns).assign(seed=s) for s in range(3)], ignore_index=True)
-
-    middle, ends = [0, 0, 0, 0.3, 0.6, 1, 1, 1, 1], [0.5, 0.9, 1, 1, 1, 1, 1, 1, 1]
-    good = lmc.layer_claims(table(0.01, 1.0), table(0.0, 0.1), stairs(middle), windows(0.6))
-    bad = lmc.layer_claims(table(0.5, 1.0), table(0.5, 1.0), stairs(ends), windows(0.2))
-    verdicts = [{name: judge_parts(claim["holds"]) for name, claim in claims.items()} for claims in (good, bad)]
-    assert verdicts[0] == {"A1": "holds", "A2": "holds", "A12": "holds in part", "A13": "holds"}
-    assert set(verdicts[1].values()) == {"fails"}

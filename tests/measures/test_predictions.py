@@ -8,7 +8,6 @@ from reference import random_states
 from torch import nn
 
 import lmclib as lmc
-from lmclib.claims.verdicts import verdict as judge_parts
 from lmclib.errors import LmcError
 from lmclib.measures.expansion import METHODS
 from lmclib.networks.build import build_model
@@ -153,41 +152,3 @@ def test_agreement_by_hand():
     assert found.relative_error == 1.5
     assert found.sign == 0.5
     assert np.isnan(found.spearman)
-
-
-def test_claims_about_predictions_can_go_either_way():
-    rng = np.random.default_rng(0)
-    actual = pd.Series(rng.uniform(0.1, 2, 36))
-    base = pd.DataFrame({"seed": np.repeat([0, 1, 2], 12), "fork_epoch": np.tile([0, 1, 2, 3], 9), "actual": actual})
-    base["case"] = np.tile(["decay", "none"], 18)
-    layers = pd.DataFrame(
-        {
-            "seed": np.repeat([0, 1, 2], 12),
-            "fork_epoch": np.repeat([0, 1, 0, 1, 0, 1], 6),
-            "epoch": 1,
-            "layer": np.tile(list("abcdef"), 6),
-            "barrier": actual,
-            "distance": rng.uniform(1, 2, 36),
-        }
-    )
-    good = lmc.prediction_claims(
-        base.assign(predicted=1.5 * actual), layers.assign(energy=actual), base.assign(predicted=actual)
-    )
-    noise = pd.Series(rng.permutation(actual))
-    bad = lmc.prediction_claims(
-        base.assign(predicted=5 * actual), layers.assign(energy=-actual), base.assign(predicted=noise)
-    )
-    verdicts = [{name: judge_parts(claim["holds"]) for name, claim in claims.items()} for claims in (good, bad)]
-    assert set(verdicts[0].values()) == {"holds"}
-    assert set(verdicts[1].values()) == {"fails"}
-    few = base.assign(predicted=actual, actual=actual.where(base["case"] == "decay", 0.001))
-    part = lmc.prediction_claims(few, layers.assign(energy=actual), base.assign(predicted=actual))["B6"]
-    assert part["holds"] == {0: [True], 1: [True], 2: [True]}  # the other case has no barrier to judge
-    none = base.assign(predicted=actual, actual=0.001)
-    assert "B6" not in lmc.prediction_claims(none, layers.assign(energy=actual), base.assign(predicted=actual))
-    table = pd.concat(
-        base.assign(method=m, predicted=factor * actual) for m, factor in (("published", 2.0), ("logit-cubic", 1.1))
-    )
-    for cost, verdict in ((5.0, "holds"), (50.0, "fails")):
-        claim = lmc.better_predictor_claim(table, pd.Series({"published": 10.0, "logit-cubic": cost}))
-        assert judge_parts(claim["holds"]) == verdict
