@@ -199,18 +199,19 @@ def summarise(chapter: str, found: DryRun, profile: str, given: Mapping[str, obj
     runs = {at: family.store for family in found.families for at in _addresses(family)}
     networks = [signed for at, store in runs.items() if (signed := read_json(store.root / at / "provenance.json"))]
     before = _summary(chapter, profile)
+    packed = {name for name in before.get("questions", []) if (committed_results() / name).exists()}
     made = tables + networks
     return {
         "chapter": chapter,
         "profile": profile,
         "given": dict(given) or before.get("given", {}),
         "data": sorted({family.card.label for family in found.families}),
-        "seeds": sorted({family.spec.seed for family in found.families}),
+        "seeds": sorted({network["seed"] for one in tables for network in one.get("networks", [])}),
         "hardware": sorted({one["hardware"] for one in made}),
         "commits": sorted({one["commit"] for one in made}),
         "dates": sorted({one["date"] for one in made}),
         "torch": sorted({one["packages"]["torch"] for one in made}),
-        "questions": sorted(made.get("question", folder.name) for folder, made in beside.items()),  # the tables' names
+        "questions": sorted({made.get("question", folder.name) for folder, made in beside.items()} | packed),  # tables' names
         # the networks themselves stay where they were trained: their times are known there, and from the summary elsewhere
         "training_seconds": round(sum(one["seconds"] for one in networks)) or before.get("training_seconds", 0),
         "measuring_seconds": round(sum(one["seconds"] for one in tables)),
