@@ -7,7 +7,7 @@ import sys
 import textwrap
 
 import pytest
-from tagged import alive, commands, tagged_environment, until
+from tagged import alive, bounded, commands, tagged_environment, until
 
 from lmclib.processes import ChildProcesses
 
@@ -31,16 +31,15 @@ def all_there(environment):
     return "time.sleep(600)  # kernel" in there and "time.sleep(600)  # orphan" in there
 
 
-def test_what_a_process_started_ends_with_it():
-    numbers = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-    environments = [tagged_environment() for _ in numbers]
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_what_a_process_started_ends_with_it(number):
+    environment = tagged_environment()
     command = [sys.executable, "-c", ASKER, STUBBORN]
-    askers = [subprocess.Popen(command, env=one, stderr=subprocess.DEVNULL) for one in environments]
-    until(lambda: all(map(all_there, environments)), 30, "everything is there")
-    for asker, number in zip(askers, numbers, strict=True):
+    with bounded(subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)) as asker:
+        until(lambda: all_there(environment), 30, "everything is there")
         asker.send_signal(number)
-    until(lambda: not any(map(alive, environments)), 5, "all are gone")
-    assert [asker.wait() for asker in askers] == [-number for number in numbers]
+        until(lambda: not alive(environment), 5, "all are gone")
+    assert asker.wait() == -number
 
 
 def test_what_a_command_leaves_behind_ends_with_it():

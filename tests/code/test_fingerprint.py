@@ -18,6 +18,7 @@ import nbformat
 import numpy as np
 import pydantic
 import pytest
+import tagged
 import torch
 from conftest import ROOT
 
@@ -764,10 +765,10 @@ def test_a_default_of_a_readers_settings_counts():
 def test_what_cannot_be_identified_is_an_error():
     with pytest.raises(LmcError, match=r"key in f: cannot be identified \(a _thread\.lock\), so the result cannot be"):
         code_fingerprint(run("def f(x): return key", key=threading.Lock())["f"])
-    with pytest.raises(LmcError, match=r"conftest: a module as a whole cannot be identified"):
-        code_fingerprint(run("def f(x): return dir(m)", m=sys.modules["conftest"])["f"])
-    with pytest.raises(LmcError, match=r"m\.nothing: conftest has no 'nothing'; import it before"):
-        code_fingerprint(run("def f(x): return m.nothing", m=sys.modules["conftest"])["f"])
+    with pytest.raises(LmcError, match=r"tagged: a module as a whole cannot be identified"):
+        code_fingerprint(run("def f(x): return dir(m)", m=tagged)["f"])
+    with pytest.raises(LmcError, match=r"m\.nothing: tagged has no 'nothing'; import it before"):
+        code_fingerprint(run("def f(x): return m.nothing", m=tagged)["f"])
     with pytest.raises(LmcError, match="'barrier_curve': has no fingerprint; must be a function, class, method or"):
         code_fingerprint("barrier_curve")
 
