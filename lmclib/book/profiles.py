@@ -11,6 +11,15 @@ BATCH_SIZE = {"smoke": 32, "digits": 32, "cifar": 128, "paper": 128}
 # by how much the learning rate is divided for comparison (A12); Layer-wise Linear Mode Connectivity has 0.05 and 0.001
 LOWER = {"smoke": 10, "digits": 10, "cifar": 10, "paper": 50}
 
+COMMON = {
+    "siblings": 2,
+    "seed": 0,
+    "seeds": 3,
+    "lr": 0.1,
+    "weight_decay": 1e-4,
+    "precision": "float32",
+    "examples": ALL,
+}
 # one experiment, shared by every chapter that looks at siblings, so that it is trained once
 FORKING = {
     "smoke": {
@@ -18,38 +27,22 @@ FORKING = {
         "data": "digits",
         "fork_epochs": (0, 0.5, 1),
         "epochs": 2,
-        "siblings": 2,
-        "seed": 0,
-        "seeds": 3,
-        "lr": 0.1,
-        "weight_decay": 1e-4,
-        "precision": "float32",
-        "examples": ALL,
+        **COMMON,
     },
     "digits": {
         "model": "resnet14-w8",
         "data": "digits",
         "fork_epochs": (0, 0.11, 0.25, 0.5, 1, 2, 4),
         "epochs": 12,
-        "siblings": 2,
-        "seed": 0,
+        **COMMON,
         "seeds": 5,
-        "lr": 0.1,
-        "weight_decay": 1e-4,
-        "precision": "float32",
-        "examples": ALL,
     },
     "cifar": {
         "model": "resnet20-w8",
         "data": "cifar10",
         "fork_epochs": (0, 0.25, 1, 2, 4, 8),
         "epochs": 16,
-        "siblings": 2,
-        "seed": 0,
-        "seeds": 3,
-        "lr": 0.1,
-        "weight_decay": 1e-4,
-        "precision": "float32",
+        **COMMON,
         "examples": 5_000,
     },
     "paper": {
@@ -57,13 +50,8 @@ FORKING = {
         "data": "cifar10",
         "fork_epochs": (0, 0.5, 1, 2, 3, 5, 8, 15, 30),
         "epochs": 160,
-        "siblings": 2,
-        "seed": 0,
-        "seeds": 3,
-        "lr": 0.1,
-        "weight_decay": 1e-4,
+        **COMMON,
         "precision": "bf16",
-        "examples": ALL,
     },
 }
 

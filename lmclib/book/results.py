@@ -211,7 +211,9 @@ def summarise(chapter: str, found: DryRun, profile: str, given: Mapping[str, obj
         "commits": sorted({one["commit"] for one in made}),
         "dates": sorted({one["date"] for one in made}),
         "torch": sorted({one["packages"]["torch"] for one in made}),
-        "questions": sorted({made.get("question", folder.name) for folder, made in beside.items()} | packed),  # tables' names
+        "questions": sorted(
+            {made.get("question", folder.name) for folder, made in beside.items()} | packed
+        ),  # tables' names
         # the networks themselves stay where they were trained: their times are known there, and from the summary elsewhere
         "training_seconds": round(sum(one["seconds"] for one in networks)) or before.get("training_seconds", 0),
         "measuring_seconds": round(sum(one["seconds"] for one in tables)),
