@@ -15,7 +15,7 @@ book: $(READY) ## run the chapters that changed and build the site (PROFILE=smok
 	@python -m lmclib build --profile $(PROFILE)
 
 test: $(READY) ## every test, as many at once as there are cores
-	@python -m pytest -n auto --dist loadgroup
+	@python -m pytest -n auto --dist worksteal
 
 lab: $(READY) ## JupyterLab on the chapters
 	@# one thread a kernel, as when the book is built, so that a run gives the same bits

@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import os
 import shutil
 import subprocess
 import sys
@@ -11,29 +12,30 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from lmclib.root import ROOT
 
 torch.set_num_threads(1)  # tests run side by side, a process a core
 
 
-@pytest.hookimpl(tryfirst=True)  # before groups are handed out
-def pytest_collection_modifyitems(items):
-    """Tests of the built book stay in one process, so that it is built once."""
-    for item in items:
-        if {"book", "site"} & set(item.fixturenames):
-            item.add_marker(pytest.mark.xdist_group("book"))
-
-
 @pytest.fixture(scope="session")
 def book(tmp_path_factory) -> Path:
-    """The folder of a book built from the sources at profile smoke: `html/`, `executed/` and its `store/`."""
-    output = tmp_path_factory.mktemp("book")
-    command = [sys.executable, "-m", "lmclib", "build", "--profile", "smoke", "--output", str(output)]
-    done = subprocess.run(
-        [*command, "--store", str(output / "store")], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    """The folder of a book built from the sources at profile smoke: `html/`, `executed/` and its `store/`.
+
+    Test processes side by side share one: who comes first builds it, the others wait.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    output, built = shared / "book", shared / "book.built"
+    with FileLock(shared / "book.lock"):
+        if not built.exists():
+            command = [sys.executable, "-m", "lmclib", "build", "--profile", "smoke", "--output", str(output)]
+            store = ["--store", str(output / "store")]
+            done = subprocess.run([*command, *store], cwd=ROOT, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr[-4000:]
+            built.touch()
     return output
 
 
