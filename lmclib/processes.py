@@ -16,7 +16,7 @@ from threading import Lock
 
 import psutil
 
-GRACE = 0.5  # seconds between asking a process to end and ending it
+GRACE = 2  # seconds between asking a process to end and ending it
 POLL = 0.2  # seconds between two looks whether the process that asked is still there
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # of Linux's prctl
 

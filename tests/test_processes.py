@@ -23,7 +23,12 @@ STUBBORN = textwrap.dedent("""
     os.wait()
     time.sleep(600)
 """)
-ASKER = "import sys; from lmclib.processes import ChildProcesses\nwith ChildProcesses() as p: p.run([sys.executable, '-c', sys.argv[1]])"
+# a shell that starts tests in the background has them ignore SIGINT, which whatever they start inherits
+HEARS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+ASKER = (
+    HEARS
+    + "import sys; from lmclib.processes import ChildProcesses\nwith ChildProcesses() as p: p.run([sys.executable, '-c', sys.argv[1]])"
+)
 
 
 def all_there(environment):
