@@ -95,7 +95,12 @@ def _what(tables: Mapping[str, object]) -> str:
         return f"Profile {settings.profile}; seed {settings.seed}"
     seeds = [family.spec.seed for family in families]
     trained = f"{settings.model} on {families[0].card.label}, {settings.epochs} epochs"
-    return f"Profile {settings.profile}: {trained}; seeds {min(seeds)} to {max(seeds)}"
+    forks = (
+        f"; forks {', '.join(f'{fork:g}' for fork in settings.fork_epochs)}"
+        if "fork_epochs" in settings.overridden
+        else ""
+    )
+    return f"Profile {settings.profile}: {trained}; seeds {min(seeds)} to {max(seeds)}{forks}"
 
 
 def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: str = "paper") -> dict[str, object]:
@@ -114,12 +119,12 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: 
         LmcError: nothing is finished, or the results would grow above 25 MB.
     """
     store, results = from_root(store), committed_results()
-    tables, families, judged, missing = {}, {}, [], ""
+    tables, families, judged, missing, finished = {}, {}, [], "", False
     for seeds in reversed(_seed_counts(chapter, {"profile": profile, "store": str(store), **given})):
         try:
             with dry_run() as found:
                 measure(chapter, {"profile": profile, "store": str(store), **given, **seeds})
-            judged = found.judged
+            judged, finished = found.judged, True
         except NotRun as not_run:
             missing = missing or str(not_run)
         tables |= dict.fromkeys(found.tables)
@@ -133,7 +138,9 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: 
             f"results={str(results)!r}: would hold {size / 1e6:.1f} MB; must be at most {MOST_BYTES / 1e6:g} MB"
         )
     found.tables, found.families = list(tables), list(families.values())
-    summary = summarise(chapter, found, profile, given)
+    # what is finished stays in the book, such as a part of the forks, until all that was asked for is
+    shown = given if finished else _summary(chapter, profile).get("given", given)
+    summary = summarise(chapter, found, profile, shown)
     for folder in new:
         target = results / read_json(folder / "provenance.json")["question"]
         shutil.rmtree(target, ignore_errors=True)  # an answer of earlier code

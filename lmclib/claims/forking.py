@@ -153,7 +153,8 @@ def _parabola(curve: pd.DataFrame) -> pd.DataFrame:
 def _falls(geometry: pd.DataFrame, long: pd.DataFrame, column: str, unit: str, name: str) -> list[Part]:
     """That something falls with the fork epoch, and that it still does where the children of both forks train equally long."""
     end = _at_the_end(geometry, column)
-    tau = {seed: kendalltau(row.index, row).statistic for seed, row in end.iterrows()}
+    several = end if end.shape[1] > 1 else end.iloc[:0]  # one fork has no order
+    tau = {seed: kendalltau(row.index, row).statistic for seed, row in several.iterrows()}
     gap = end.iloc[:, 0] - _at_the_end(long, column).iloc[:, 0]
     return parts_of(
         {"name": f"{name}, over all forks", "values": tau, "threshold": MONOTONE, "side": "below",

@@ -47,6 +47,20 @@ def test_results_of_fewer_seeds_are_shown_as_such(one_chapter, tmp_path):
     assert found.tables["final"].seed.unique().tolist() == [0]
 
 
+def test_a_part_of_the_forks_is_shown_until_all_are_finished(one_chapter, tmp_path):
+    part = {**one_chapter, "seeds": "1", "fork_epochs": "[0]"}
+    assert campaign("cifar", 10, part, 1, lambda line: None)
+    assert not campaign(
+        "cifar", 0, {**one_chapter, "seeds": "1"}, 1, lambda line: None
+    )  # packs what there is of all forks
+    found = results.find_results("resnet_forking", "cifar", tmp_path / "elsewhere")
+    assert found.tables["final"].fork_epoch.unique().tolist() == [0]
+    assert "seeds 0 to 0; forks 0;" in found.said
+    assert campaign("cifar", 10, {**one_chapter, "seeds": "1"}, 1, lambda line: None)
+    found = results.find_results("resnet_forking", "cifar", tmp_path / "elsewhere")
+    assert found.tables["final"].fork_epoch.unique().tolist() == [0, 1]
+
+
 def test_a_wrong_parameter_is_said_before_anything_starts(one_chapter):
     with pytest.raises(LmcError, match="unknown parameter"):
         campaign("cifar", 1, {**one_chapter, "sed": "1"}, 1)
