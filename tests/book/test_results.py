@@ -47,7 +47,7 @@ def test_tables_are_packed_travel_and_are_found_elsewhere(committed, tmp_path):
         assert here | table | {"code", "roots", "parts", "networks"} == set(signed)
     found = results.find_results("resnet_forking", "paper", laptop)
     pd.testing.assert_frame_equal(found.tables["final"], measured["final"])
-    assert "mlp-4 on digits, 2 epochs; seeds 0 to 2; CPU" in found.said
+    assert "mlp-4 on digits, 2 epochs; seeds 0 to 2; forks 0, 1; CPU" in found.said
     assert not laptop.exists()
     assert len(list(committed.glob("*/*.safetensors"))) == 6, (
         "two siblings of the first fork, and of the last one twice"

@@ -74,7 +74,12 @@ def test_captions_hold_what_a_reader_chose_and_nothing_that_runs(tmp_path):
     """The caption of a figure names the model that was typed."""
     family = SimpleNamespace(spec=SimpleNamespace(seed=0), card=SimpleNamespace(label="digits"))
     settings = SimpleNamespace(
-        profile="smoke", model="<script>", epochs=2, store=tmp_path, has_profile=lambda name: False
+        profile="smoke",
+        model="<script>",
+        epochs=2,
+        store=tmp_path,
+        overridden=set(),
+        has_profile=lambda name: False,
     )
     said = results_by_scale("resnet_forking", {"settings": settings, "families": [family]}, "final")[
         "Embedded data"
