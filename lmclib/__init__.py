@@ -46,6 +46,7 @@ _FILES = {
         "prediction_table",
     ),
     "measures.agreement": ("agreement", "agreements"),
+    "measures.parents": ("parent_values",),
     "measures.geometry": ("distance", "layer_distances", "sibling_angle", "sibling_geometry", "solution_plane_cosine"),
     "measures.controls": ("parameter_set_barriers", "random_set_barriers"),
     "claims.catalogue": ("CLAIMS",),
@@ -55,6 +56,7 @@ _FILES = {
     "claims.predictions": ("better_predictor_claim", "prediction_claims"),
     "book.settings": ("parameters",),
     "book.profiles": (
+        "ALPHAS",
         "DEEP_LINEAR",
         "FORKING",
         "LAYERS",

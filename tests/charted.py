@@ -46,6 +46,22 @@ def curves(
     return pd.concat(rows, ignore_index=True)
 
 
+def parents(forks=FORKS, seeds=(0, 1, 2)) -> pd.DataFrame:
+    """Parents that get better from fork to fork, a seed a little worse than the one before."""
+    return pd.DataFrame(
+        {
+            "seed": seed,
+            "epoch": float(fork),
+            "split": "train",
+            "norm_stats": "interpolate",
+            "loss": 2.4 / (1 + 3 * fork) + 0.01 * seed,
+            "error": 0.9 / (1 + 3 * fork) + 0.01 * seed,
+        }
+        for seed in seeds
+        for fork in forks
+    )
+
+
 def layer_table() -> pd.DataFrame:
     """Barriers of single layers and of the network, both ways, of siblings and independent pairs, some negative."""
     rows = [
