@@ -51,6 +51,7 @@ _FILES = {
     "measures.controls": ("parameter_set_barriers", "random_set_barriers"),
     "claims.catalogue": ("CLAIMS",),
     "claims.verdicts": ("Part",),
+    "claims.fit": ("fit_said",),
     "claims.forking": ("forking_claims", "stable_from"),
     "claims.layers": ("layer_claims",),
     "claims.predictions": ("better_predictor_claim", "prediction_claims"),
