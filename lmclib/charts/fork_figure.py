@@ -25,7 +25,7 @@ def fork_figure(curves: pd.DataFrame, parents: pd.DataFrame) -> alt.VConcatChart
 
     Args:
         curves: barrier curves of one or more seeds, of one split.
-        parents: `parent_values` of the same seeds, own running statistics.
+        parents: `parent_values` of the same seeds, by one treatment of statistics, which then is the children's as well.
     """
     table = curves.assign(fork=curves.fork_epoch.map(fork_label), treatment=curves.norm_stats.map(TREATMENTS))
     own = table[table.seed == table.seed.min()]
@@ -78,7 +78,7 @@ def _walks(own: pd.DataFrame, parents: pd.DataFrame) -> pd.DataFrame:
     seed, split = own.seed.min(), own.split.iloc[0]
     parents = parents.assign(line="parent", fork="")
     start = parents[(parents.seed == seed) & (parents.split == split)].assign(fork=lambda t: t.epoch.map(fork_label))
-    ends = own[(own.norm_stats == own.norm_stats.iloc[0]) & own.fork.isin(start.fork)]
+    ends = own[(own.norm_stats == parents.norm_stats.iloc[0]) & own.fork.isin(start.fork)]
     children = [
         part.assign(line=child, seed=seed, split=split)
         for child, end in zip(CHILDREN, (0, 1), strict=True)

@@ -91,7 +91,8 @@ class Experiment:
 
     def _look_at_parents(self) -> None:
         self._check()
-        self.parents = parent_values([self.family], (self.choice.split,), examples=self.choice.measured_examples)
+        how = {"norm_stats": "recompute", "examples": self.choice.measured_examples}
+        self.parents = parent_values([self.family], (self.choice.split,), **how)
 
     @cached_property
     def _ends(self) -> set[int]:
