@@ -12,7 +12,7 @@ import pytest
 from lmclib.files import read_json
 
 MARK = "application/papermill.record/text/plain"  # of glued numbers
-ROUNDED = 1.5e-4  # charts carry four digits
+ROUNDED = 6e-5  # charts carry four digits
 
 
 class Book:
