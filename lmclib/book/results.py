@@ -94,7 +94,8 @@ def _what(tables: Mapping[str, object]) -> str:
     if not families:
         return f"Profile {settings.profile}; seed {settings.seed}"
     seeds = [family.spec.seed for family in families]
-    trained = f"{settings.model} on {families[0].card.label}, {settings.epochs} epochs"
+    precision = "" if families[0].spec.precision == "float32" else f" in {families[0].spec.precision}"
+    trained = f"{settings.model} on {families[0].card.label}, {settings.epochs} epochs{precision}"
     forks = (
         f"; forks {', '.join(f'{fork:g}' for fork in settings.fork_epochs)}"
         if "fork_epochs" in settings.overridden
