@@ -9,12 +9,12 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from lmclib.book.ledger import rows_path
-from lmclib.book.measuring import chapter_settings, measure, measuring_chapters
+from lmclib.book.measuring import FOLDER, chapter_settings, measure, measuring_chapters
 from lmclib.book.profiles import COMMITTED
 from lmclib.errors import LmcError
 from lmclib.files import find_addressed, read_json, write_text
 from lmclib.provenance import hardware
-from lmclib.root import RUNS, from_root
+from lmclib.root import ROOT, RUNS, from_root
 from lmclib.runs.checkpoints import step_name
 from lmclib.runs.family import Family
 from lmclib.store.dry_run import DryRun, NotRun, dry_run
@@ -94,7 +94,8 @@ def _what(tables: Mapping[str, object]) -> str:
     if not families:
         return f"Profile {settings.profile}; seed {settings.seed}"
     seeds = [family.spec.seed for family in families]
-    trained = f"{settings.model} on {families[0].card.label}, {settings.epochs} epochs"
+    precision = "" if families[0].spec.precision == "float32" else f" in {families[0].spec.precision}"
+    trained = f"{settings.model} on {families[0].card.label}, {settings.epochs} epochs{precision}"
     forks = (
         f"; forks {', '.join(f'{fork:g}' for fork in settings.fork_epochs)}"
         if "fork_epochs" in settings.overridden
@@ -139,7 +140,7 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: 
         )
     found.tables, found.families = list(tables), list(families.values())
     # what is finished stays in the book, such as a part of the forks, until all that was asked for is
-    shown = given if finished else _summary(chapter, profile).get("given", given)
+    shown = _anywhere(given) if finished else _summary(chapter, profile).get("given", _anywhere(given))
     summary = summarise(chapter, found, profile, shown)
     for folder in new:
         target = results / read_json(folder / "provenance.json")["question"]
@@ -152,6 +153,15 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: 
         _merge(rows_path(results, profile, chapter), {row["claim"]: {**row, "profile": profile} for row in judged})
     write_text(summary_path(chapter, profile), json.dumps(summary, indent=1))
     return {**summary, "missing": missing}
+
+
+def _anywhere(given: Mapping[str, object]) -> dict[str, object]:
+    """Parameters without a path of this machine: a folder within the repository from there, any other by its name alone."""
+    data = str(given.get("data", ""))
+    if not data.startswith(FOLDER):
+        return dict(given)
+    path = Path(data.removeprefix(FOLDER))
+    return {**given, "data": f"{FOLDER}{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.name}"}
 
 
 def _pack_networks(families: Collection[Family], results: Path) -> list[str]:
