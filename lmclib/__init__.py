@@ -51,7 +51,7 @@ _FILES = {
     "claims.catalogue": ("CLAIMS",),
     "claims.verdicts": ("Part",),
     "claims.forking": ("forking_claims", "stable_from"),
-    "claims.layers": ("layer_claims",),
+    "claims.layers": ("layer_set_claims", "learning_rate_claims", "single_layer_claims"),
     "claims.predictions": ("better_predictor_claim", "prediction_claims"),
     "book.settings": ("parameters",),
     "book.profiles": (
