@@ -14,7 +14,9 @@ CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
 
 
 def test_numbers_are_filled_in_and_latex_stays():
-    said = say(r"$\frac{a}{b}$, $E_{ij}$: {a:.1%} of {name}, {big:,}; {a:.2f}.", a=np.float64(0.125), name="x", big=1440)
+    said = say(
+        r"$\frac{a}{b}$, $E_{ij}$: {a:.1%} of {name}, {big:,}; {a:.2f}.", a=np.float64(0.125), name="x", big=1440
+    )
     assert said.data == r"$\frac{a}{b}$, $E_{ij}$: 12.5% of x, 1,440; 0.12."
     assert say(r"Nothing in $\mathbb{R}$").data == r"Nothing in $\mathbb{R}$"
 
