@@ -66,6 +66,7 @@ _FILES = {
     ),
     "book.ledger": ("judge",),
     "book.results": ("results_by_scale",),
+    "book.sentences": ("glue", "say"),
 }
 PUBLIC = {name: file for file, names in _FILES.items() for name in names}  # public name -> file below this folder
 
