@@ -124,7 +124,8 @@ def _highest(minima: list[float]) -> float:
 
 def hierarchies(sets: dict[str, list[float]]) -> alt.Chart:
     """The barrier against the distance for every pair of minima, for several sets of minima."""
-    table = pd.concat(landscapes.hierarchy(minima).assign(landscape=name) for name, minima in sets.items())
+    parts = [landscapes.hierarchy(minima).assign(landscape=name) for name, minima in sets.items()]
+    table = pd.concat(parts, ignore_index=True)
     top = table.loc[table.barrier.idxmax()]
     chart = (
         alt.Chart(table.round(6))

@@ -143,8 +143,9 @@ def test_controls_change_the_picture_and_its_title(chapter, index, name, page, s
     assert not page.trouble
 
 
-def test_dragging_along_the_parents_axis_moves_the_fork(page, site):
-    page.goto(f"{site}/book/resnet_forking.html", wait_until="networkidle")
+@pytest.mark.parametrize("chapter", ["preface", "resnet_forking"])
+def test_dragging_along_the_parents_curve_moves_the_fork(chapter, page, site):
+    page.goto(f"{site}/book/{chapter}.html", wait_until="networkidle")
     chart = page.locator(".lmc-chart").first
     handles = chart.locator("svg.marks path[aria-roledescription=point][aria-label*='fork at epoch']")
     handles.first.scroll_into_view_if_needed()
@@ -155,6 +156,21 @@ def test_dragging_along_the_parents_axis_moves_the_fork(page, site):
     page.mouse.up()
     page.wait_for_timeout(300)
     assert chart.locator("input[name=fork_at_fork]").last.is_checked()
+    assert not page.trouble
+
+
+def test_play_steps_through_the_forks_and_ends(page, site):
+    page.goto(f"{site}/book/resnet_forking.html", wait_until="networkidle")
+    chart = page.locator(".lmc-chart").first
+    button, forks = chart.get_by_role("button", name="Play"), chart.locator("input[name=fork_at_fork]")
+    button.click()
+    page.wait_for_function("e => e.checked", arg=forks.last.element_handle())
+    assert chart.get_by_role("button", name="Play").count() == 1  # it stopped by itself
+    chart.get_by_role("button", name="Play").click()  # once more, from the first
+    assert forks.first.is_checked()
+    chart.get_by_role("button", name="Stop").click()
+    page.wait_for_timeout(1200)
+    assert forks.first.is_checked()
     assert not page.trouble
 
 
