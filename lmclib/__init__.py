@@ -53,7 +53,7 @@ _FILES = {
     "claims.verdicts": ("Part",),
     "claims.fit": ("fit_said",),
     "claims.forking": ("forking_claims", "stable_from"),
-    "claims.layers": ("layer_claims",),
+    "claims.layers": ("layer_set_claims", "learning_rate_claims", "single_layer_claims"),
     "claims.predictions": ("better_predictor_claim", "prediction_claims"),
     "book.settings": ("parameters",),
     "book.profiles": (
@@ -69,6 +69,7 @@ _FILES = {
     ),
     "book.ledger": ("judge",),
     "book.results": ("results_by_scale",),
+    "book.sentences": ("glue", "say"),
 }
 PUBLIC = {name: file for file, names in _FILES.items() for name in names}  # public name -> file below this folder
 

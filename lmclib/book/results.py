@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from lmclib.book.ledger import rows_path
-from lmclib.book.measuring import FOLDER, chapter_settings, measure, measuring_chapters
+from lmclib.book.measuring import FOLDER, chapter_settings, measured_so_far, measuring_chapters
 from lmclib.book.profiles import COMMITTED
 from lmclib.errors import LmcError
 from lmclib.files import find_addressed, read_json, write_text
@@ -17,7 +17,7 @@ from lmclib.provenance import hardware
 from lmclib.root import ROOT, RUNS, from_root
 from lmclib.runs.checkpoints import step_name
 from lmclib.runs.family import Family
-from lmclib.store.dry_run import DryRun, NotRun, dry_run
+from lmclib.store.dry_run import DryRun, dry_run
 from lmclib.store.results import CARDS, committed_results
 
 SCALES = {"paper": "Paper scale", "cifar": "Real images", "digits": "Embedded data"}  # what tabs call the profiles
@@ -67,14 +67,13 @@ def find_results(chapter: str, profile: str, store: str | Path = RUNS, needed: s
         chapter: its name.
         profile: the scale.
         store: a store that may have what is not committed.
-        needed: the variable up to which they are needed; all by default.
+        needed: the variable that must be there, whatever else is missing; all by default.
     """
     given = {"profile": profile, "store": str(store), **_summary(chapter, profile).get("given", {})}
     for seeds in _seed_counts(chapter, given):
-        try:
-            with dry_run() as found:
-                tables = measure(chapter, {**given, **seeds}, needed)
-        except NotRun:
+        with dry_run() as found:
+            tables, missing = measured_so_far(chapter, {**given, **seeds})
+        if missing and needed not in tables:
             continue
         said = f"{_what(tables)}; {caption(summarise(chapter, found, profile, {}))}"
         changed = ", ".join(sorted(found.changed)).replace("_", " ")
@@ -122,12 +121,10 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: 
     store, results = from_root(store), committed_results()
     tables, families, judged, missing, finished = {}, {}, [], "", False
     for seeds in reversed(_seed_counts(chapter, {"profile": profile, "store": str(store), **given})):
-        try:
-            with dry_run() as found:
-                measure(chapter, {"profile": profile, "store": str(store), **given, **seeds})
-            judged, finished = found.judged, True
-        except NotRun as not_run:
-            missing = missing or str(not_run)
+        with dry_run() as found:
+            _, left = measured_so_far(chapter, {"profile": profile, "store": str(store), **given, **seeds})
+        judged, finished = found.judged or judged, finished or left is None
+        missing = missing or str(left or "")
         tables |= dict.fromkeys(found.tables)
         families |= {id(family): family for family in found.families}
     if not tables:
