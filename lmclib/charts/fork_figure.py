@@ -17,7 +17,7 @@ OWN, OTHERS = style.OKABE_ITO[1], style.INK
 WIDTH, ROW, CURVE, WALK = 240, 20, 150, 140  # pixels: of a map and its rows, heights of the curves below
 
 
-def fork_figure(curves: pd.DataFrame, parents: pd.DataFrame) -> alt.VConcatChart:
+def fork_figure(curves: pd.DataFrame, parents: pd.DataFrame | None = None) -> alt.VConcatChart:
     """Choose a fork on the parent's training curve: what lies between siblings over training as maps, and at one epoch as a curve.
 
     Both treatments of batch-norm statistics stand side by side, as far as the table has them. The maps and the thick curves are
@@ -25,7 +25,8 @@ def fork_figure(curves: pd.DataFrame, parents: pd.DataFrame) -> alt.VConcatChart
 
     Args:
         curves: barrier curves of one or more seeds, of one split.
-        parents: `parent_values` of the same seeds, by one treatment of statistics, which then is the children's as well.
+        parents: `parent_values` of the same seeds, by one treatment of statistics, which then is the children's as well. Where they
+            were not measured the handles lie on the axis, and the children's curves begin where those were first measured.
     """
     table = curves.assign(fork=curves.fork_epoch.map(fork_label), treatment=curves.norm_stats.map(TREATMENTS))
     own = table[table.seed == table.seed.min()]
@@ -37,7 +38,8 @@ def fork_figure(curves: pd.DataFrame, parents: pd.DataFrame) -> alt.VConcatChart
     measure = style.switch("measure", list(EVOLUTION), "show ")
     treatments = [name for name in TREATMENTS.values() if name in set(table.treatment)]
     maps = alt.hconcat(*(_over_training(table, shown, treatment) for treatment in treatments), spacing=18)
-    walk = _walk(_walks(own, parents), labels, epochs[-1]).add_params(on_epoch, on_fork)
+    forks = own.drop_duplicates("fork").set_index("fork").fork_epoch.sort_values()
+    walk = _walk(_walks(own, parents), forks, epochs[-1]).add_params(on_epoch, on_fork)
     chart = alt.vconcat(maps, walk, spacing=12).add_params(fork, epoch, measure)
     words = (
         "Top: for each treatment of batch-norm statistics a map over alpha and child epoch, and the curve at the chosen epoch. Below: the "
@@ -75,25 +77,35 @@ def _walks(own: pd.DataFrame, parents: pd.DataFrame) -> pd.DataFrame:
     Returns:
         `line` (`parent` or one of `CHILDREN`), `seed`, `split`, `fork` (of children), `epoch`, `error`, `loss`.
     """
+    if parents is None:
+        parents = pd.DataFrame(columns=["seed", "epoch", "split", "norm_stats", "error", "loss"])
     seed, split = own.seed.min(), own.split.iloc[0]
     parents = parents.assign(line="parent", fork="")
     start = parents[(parents.seed == seed) & (parents.split == split)].assign(fork=lambda t: t.epoch.map(fork_label))
-    ends = own[(own.norm_stats == parents.norm_stats.iloc[0]) & own.fork.isin(start.fork)]
+    ends = own[own.norm_stats == (own.norm_stats if parents.empty else parents.norm_stats).iloc[-1]]
     children = [
         part.assign(line=child, seed=seed, split=split)
         for child, end in zip(CHILDREN, (0, 1), strict=True)
         for part in (start, ends[ends.alpha == end])
     ]
-    return pd.concat([parents, *children])[["line", "seed", "split", "fork", "epoch", "error", "loss"]]
+    known = [part for part in (parents, *children) if len(part)]
+    return pd.concat(known)[["line", "seed", "split", "fork", "epoch", "error", "loss"]]
 
 
-def _walk(walks: pd.DataFrame, labels: list[str], end: int) -> alt.LayerChart:
-    """The parent's training curve with every fork as a handle; from the chosen one two children go on to the end."""
+def _walk(walks: pd.DataFrame, forks: pd.Series, end: int) -> alt.LayerChart:
+    """The parent's training curve with every fork as a handle; from the chosen one two children go on to the end.
+
+    Args:
+        walks: single networks on their way.
+        forks: the epochs of those forks that have children, by label.
+        end: where the children end.
+    """
     shown = scales.Measures("measure", walks, ALONE)
-    seed, split = walks.seed[walks.line == CHILDREN[0]].iloc[0], walks.split[walks.line == CHILDREN[0]].iloc[0]
-    own = walks[(walks.line == "parent") & (walks.seed == seed) & (walks.split == split)].sort_values("epoch")
-    own = own.assign(fork=own.epoch.map(fork_label)).query("fork in @labels")  # others have no children yet
-    forks = own.epoch.tolist()
+    seed, split = (walks[column][walks.line == CHILDREN[0]].iloc[0] for column in ("seed", "split"))
+    own = walks[(walks.line == "parent") & (walks.seed == seed) & (walks.split == split)]
+    at = own.set_index(own.epoch.map(fork_label))[["error", "loss"]].reindex(forks.index).fillna(0.0)
+    handles = at.assign(epoch=forks).rename_axis("fork").reset_index()
+    forks = forks.tolist()
     near = min((fork for fork in forks if fork > 0), default=1.0)
     low, high = -0.25 * near, float(max(end, forks[-1]))
     x = alt.X(
@@ -109,7 +121,8 @@ def _walk(walks: pd.DataFrame, labels: list[str], end: int) -> alt.LayerChart:
     children = base.transform_filter("datum.line != 'parent' && datum.fork == fork").encode(
         x=x, y=y, detail="line:N", tooltip=_said_alone()
     )
-    heading = alt.expr(f"{shown.chosen(ALONE)} + ' of parent and children'")
+    who = "parent and children" if len(own) else "children"
+    heading = alt.expr(f"{shown.chosen(ALONE)} + ' of {who}'")
     return alt.layer(
         _touch(forks, near, low, high, x),
         parent.transform_filter(f"!({first}) && datum.split == '{split}'").mark_line(
@@ -118,7 +131,7 @@ def _walk(walks: pd.DataFrame, labels: list[str], end: int) -> alt.LayerChart:
         parent.transform_filter(first).mark_line(color=style.INK),
         children.mark_line(color=OWN),
         children.transform_filter("datum.epoch == epoch").mark_point(color=OWN, size=60),
-        _handles(own, shown, x, y),
+        _handles(handles, shown, x, y),
     ).properties(
         width=2 * WIDTH + 60, height=WALK, title=alt.TitleParams(text=heading, fontSize=13, fontWeight="normal")
     )
@@ -145,12 +158,11 @@ def _touch(forks: list[float], near: float, low: float, high: float, x: alt.X) -
     return marks.mark_rect(opacity=0, cursor="ew-resize").encode(x=left, x2="high:Q")
 
 
-def _handles(own: pd.DataFrame, shown: scales.Measures, x: alt.X, y: alt.Y) -> alt.Chart:
+def _handles(table: pd.DataFrame, shown: scales.Measures, x: alt.X, y: alt.Y) -> alt.Chart:
     """A point a fork on the parent's curve, the chosen one large."""
-    table = own.assign(handle="fork")[["fork", "handle", "epoch", "error", "loss"]]
     chosen = "datum.fork == fork"
     return (
-        alt.Chart(table.round(4))
+        alt.Chart(table.assign(handle="fork").round(4))
         .transform_calculate(value=shown.value)
         .mark_point(cursor="ew-resize", fillOpacity=1)
         .encode(

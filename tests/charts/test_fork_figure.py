@@ -94,3 +94,12 @@ def test_there_is_a_handle_for_every_fork_and_no_gap_between_their_bands(fork_fi
 def test_the_play_button_has_a_control_to_step_through(fork_figure):
     name = fork_figure["usermeta"]["play"]
     assert name in {f"{control}_at_{control}" for control in controls(fork_figure)}  # as the page's buttons are called
+
+
+def test_where_the_parent_was_not_measured_children_are_drawn_and_handles_lie_on_the_axis(table):
+    spec = figure.fork_figure(table).to_dict()
+    assert_scales_stay(spec, switches=("measure",))
+    assert set(dataset(spec, "line", "split").line) == {"child 1", "child 2"}
+    handles = dataset(spec, "handle", "loss")
+    assert list(map(float, handles.fork)) == list(map(float, FORKS))
+    assert not handles[["loss", "error"]].any(axis=None)
