@@ -11,7 +11,6 @@ import pytest
 
 from lmclib.files import read_json
 
-MARK = "application/papermill.record/text/plain"  # of glued numbers
 ROUNDED = 6e-5  # charts carry four digits
 
 
@@ -34,14 +33,18 @@ class Book:
         assert found, f"{chapter}: no chart has {columns}"
         return [pd.DataFrame(rows) for rows in found]
 
-    def glued(self, chapter: str, name: str) -> float:
-        """A number that the prose of a chapter takes from its cells."""
+    def told(self, chapter: str, words: str) -> float:
+        """The number in a sentence that a chapter fills in.
+
+        Args:
+            chapter: its name.
+            words: what stands before the number.
+        """
         (notebook,) = (self.folder / "executed").glob(f"{chapter}.*.ipynb")
-        for cell in read_json(notebook)["cells"]:
-            for output in cell.get("outputs", []):
-                if output.get("metadata", {}).get("scrapbook", {}).get("name") == name:
-                    return float(output["data"][MARK])
-        raise AssertionError(f"{chapter}: no number {name}")
+        outputs = [output for cell in read_json(notebook)["cells"] for output in cell.get("outputs", [])]
+        text = " ".join("".join(output.get("data", {}).get("text/markdown", "")) for output in outputs)
+        (number,) = re.findall(rf"{words} (-?[\d.]+\d)", " ".join(text.split()))
+        return float(number)
 
     def parts(self, chapter: str, claim: str) -> dict[str, Mapping]:
         """The parts of a row of the ledger, by name."""
@@ -103,7 +106,7 @@ def first_forks_error_barrier(said: Book) -> dict:
     )
     return {
         "over forks": points.error_barrier.mean(),
-        "prose": said.glued("resnet_forking", "first_mean"),
+        "prose": said.told("resnet_forking", "At the first fork the error barrier is"),
         "ledger": np.mean(separated["values"]),
     }
 
@@ -131,7 +134,7 @@ def full_barrier_of_the_first_seed(said: Book) -> dict:
 def full_barrier_over_seeds(said: Book) -> dict:
     forks = said.tables("hessian_predictions", "case", "what", "predicted")[0]
     actual = forks.query("case == 'weight decay' and what == 'actual' and fork == '0'").predicted
-    return {"layers, prose": said.glued("layerwise_barriers", "full_siblings"), "beside predictions": actual.mean()}
+    return {"layers, prose": said.told("layerwise_barriers", "Between siblings the full barrier is"), "beside predictions": actual.mean()}
 
 
 def full_barrier_on_some_images(said: Book) -> dict:

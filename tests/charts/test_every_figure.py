@@ -34,7 +34,6 @@ from lmclib.theory import landscapes
 FINAL = curves().query("epoch == 12")
 LAST = layer_table().query("epoch == 12 and fork_epoch == 0 and split == 'train' and baseline == 'models'")
 NAMES = ("a", "b", "c")
-ALPHAS = np.linspace(0, 1, 51)
 
 
 @dataclass
@@ -168,10 +167,7 @@ FIGURES = {
     ),
     "toy.landscape": Figure(lambda: toy.landscape([-1.5, -1, 1, 1.5])),  # everything is computed in the page
     "toy.hierarchies": Figure(lambda: toy.hierarchies({"two": [-1, 1], "wider": [-2, 2]}), {"barrier": [1, 16]}),
-    "toy.non_stationary": Figure(
-        lambda: toy.non_stationary(landscapes.T**2, 1, 2),
-        {"barrier": [sign * a * (1 - a) for sign in (-1, 1, -1) for a in ALPHAS]},
-    ),
+    "toy.segment": Figure(lambda: toy.segment(landscapes.T**2, 1, 2)),  # so is this
     "toy.diagonal_network": Figure(
         lambda: toy.diagonal_network((0.5, 2), (-2, -0.5)),
         {"loss": [((0.5 - 2.5 * a) * (2 - 2.5 * a) - 1) ** 2 / 2 for a in DIAGONAL]
