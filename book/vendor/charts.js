@@ -13,12 +13,24 @@ function lmcChart(id, wide, narrow) {
   function draw() {
     var spec = phone.matches ? Object.assign({}, narrow, { datasets: wide.datasets }) : wide;
     vegaEmbed(id, spec, options)
-      .then(function () { offerData(document.querySelector(id), wide.datasets || {}); })
+      .then(function () {
+        var chart = document.querySelector(id);
+        nameParts(chart);
+        offerData(chart, wide.datasets || {});
+      })
       .catch(function (error) { console.error(error); });
   }
 
   draw();
   phone.addEventListener("change", draw);
+}
+
+// names for what Vega leaves without: its menu, and groups of marks, which it tells only by their kind
+function nameParts(chart) {
+  chart.querySelectorAll("summary").forEach(function (menu) { menu.setAttribute("aria-label", "picture and data"); });
+  chart.querySelectorAll("svg [role='graphics-symbol']:not([aria-label])").forEach(function (marks) {
+    marks.setAttribute("aria-label", marks.getAttribute("aria-roledescription") || "marks");
+  });
 }
 
 // links to the two largest tables, in the menu of the pictures; smaller ones are ticks and frames
