@@ -15,6 +15,7 @@ function lmcChart(id, wide, narrow) {
     vegaEmbed(id, spec, options)
       .then(function () {
         var chart = document.querySelector(id);
+        nameParts(chart);
         offerData(chart, wide.datasets || {});
         if (wide.usermeta && wide.usermeta.play) offerPlay(chart, wide.usermeta.play);
       })
@@ -58,6 +59,14 @@ function offerPlay(chart, name) {
     all[next].click();
     if (next === all.length - 1) stop();
   }
+}
+
+// names for what Vega leaves without: its menu, and groups of marks, which it tells only by their kind
+function nameParts(chart) {
+  chart.querySelectorAll("summary").forEach(function (menu) { menu.setAttribute("aria-label", "picture and data"); });
+  chart.querySelectorAll("svg [role='graphics-symbol']:not([aria-label])").forEach(function (marks) {
+    marks.setAttribute("aria-label", marks.getAttribute("aria-roledescription") || "marks");
+  });
 }
 
 // links to the two largest tables, in the menu of the pictures; smaller ones are ticks and frames
