@@ -216,3 +216,15 @@ def test_the_first_page_says_what_the_ledger_says(said):
         if name.startswith("parted at initialisation") and "interpolated" in name
     )
     assert [float(value) for value in found] == [round(100 * float(np.mean(part["values"])))]
+
+
+def test_no_undefined_number_is_printed(said):
+    for notebook in sorted((said.folder / "executed").glob("*.ipynb")):
+        for cell in read_json(notebook)["cells"]:
+            for output in cell.get("outputs", []):
+                for kind in ("text/html", "text/markdown"):
+                    text = "".join(output.get("data", {}).get(kind, ""))
+                    text = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+                    assert not (found := re.search(r".{0,80}\b(nan|NaN|inf)\b.{0,20}", text)), (
+                        f"{notebook.name}: {found[0]}"
+                    )
