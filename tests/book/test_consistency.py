@@ -134,7 +134,10 @@ def full_barrier_of_the_first_seed(said: Book) -> dict:
 def full_barrier_over_seeds(said: Book) -> dict:
     forks = said.tables("hessian_predictions", "case", "what", "predicted")[0]
     actual = forks.query("case == 'weight decay' and what == 'actual' and fork == '0'").predicted
-    return {"layers, prose": said.told("layerwise_barriers", "Between siblings the full barrier is"), "beside predictions": actual.mean()}
+    return {
+        "layers, prose": said.told("layerwise_barriers", "Between siblings the full barrier is"),
+        "beside predictions": actual.mean(),
+    }
 
 
 def full_barrier_on_some_images(said: Book) -> dict:
