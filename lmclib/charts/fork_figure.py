@@ -13,11 +13,14 @@ from lmclib.charts.forking import TREATMENTS, fork_label
 EVOLUTION = {"error": "error", "error barrier": "error_barrier", "loss": "loss", "loss barrier": "loss_barrier"}
 ALONE = {name: name.split()[0] for name in EVOLUTION}
 CHILDREN = ("child 1", "child 2")
+ADDED = "added"  # what a double click in a live notebook selects
+ADDING = ", double-click to add one"
+PIECES = 120  # of the parent's axis, each of which a click can be told by
 OWN, OTHERS = style.OKABE_ITO[1], style.INK
 WIDTH, ROW, CURVE, WALK = 240, 20, 150, 140  # pixels: of a map and its rows, heights of the curves below
 
 
-def fork_figure(curves: pd.DataFrame, parents: pd.DataFrame) -> alt.VConcatChart:
+def fork_figure(curves: pd.DataFrame, parents: pd.DataFrame | None = None, adding: bool = False) -> alt.VConcatChart:
     """Choose a fork on the parent's training curve: what lies between siblings over training as maps, and at one epoch as a curve.
 
     Both treatments of batch-norm statistics stand side by side, as far as the table has them. The maps and the thick curves are
@@ -25,7 +28,9 @@ def fork_figure(curves: pd.DataFrame, parents: pd.DataFrame) -> alt.VConcatChart
 
     Args:
         curves: barrier curves of one or more seeds, of one split.
-        parents: `parent_values` of the same seeds, by one treatment of statistics, which then is the children's as well.
+        parents: `parent_values` of the same seeds, by one treatment of statistics, which then is the children's as well. Where they
+            were not measured the handles lie on the axis, and the children's curves begin where those were first measured.
+        adding: whether a double click on the parent's axis is a selection `ADDED`, with which a live notebook can fork there.
     """
     table = curves.assign(fork=curves.fork_epoch.map(fork_label), treatment=curves.norm_stats.map(TREATMENTS))
     own = table[table.seed == table.seed.min()]
@@ -37,7 +42,9 @@ def fork_figure(curves: pd.DataFrame, parents: pd.DataFrame) -> alt.VConcatChart
     measure = style.switch("measure", list(EVOLUTION), "show ")
     treatments = [name for name in TREATMENTS.values() if name in set(table.treatment)]
     maps = alt.hconcat(*(_over_training(table, shown, treatment) for treatment in treatments), spacing=18)
-    walk = _walk(_walks(own, parents), labels, epochs[-1]).add_params(on_epoch, on_fork)
+    forks = own.drop_duplicates("fork").set_index("fork").fork_epoch.sort_values()
+    walk = _walk(_walks(own, parents), forks, epochs[-1], ADDING if adding else "")
+    walk = walk.add_params(on_epoch, on_fork, *([_added()] if adding else []))
     chart = alt.vconcat(maps, walk, spacing=12).add_params(fork, epoch, measure)
     words = (
         "Top: for each treatment of batch-norm statistics a map over alpha and child epoch, and the curve at the chosen epoch. Below: the "
@@ -75,30 +82,41 @@ def _walks(own: pd.DataFrame, parents: pd.DataFrame) -> pd.DataFrame:
     Returns:
         `line` (`parent` or one of `CHILDREN`), `seed`, `split`, `fork` (of children), `epoch`, `error`, `loss`.
     """
+    if parents is None:
+        parents = pd.DataFrame(columns=["seed", "epoch", "split", "norm_stats", "error", "loss"])
     seed, split = own.seed.min(), own.split.iloc[0]
     parents = parents.assign(line="parent", fork="")
     start = parents[(parents.seed == seed) & (parents.split == split)].assign(fork=lambda t: t.epoch.map(fork_label))
-    ends = own[(own.norm_stats == parents.norm_stats.iloc[0]) & own.fork.isin(start.fork)]
+    ends = own[own.norm_stats == (own.norm_stats if parents.empty else parents.norm_stats).iloc[-1]]
     children = [
         part.assign(line=child, seed=seed, split=split)
         for child, end in zip(CHILDREN, (0, 1), strict=True)
         for part in (start, ends[ends.alpha == end])
     ]
-    return pd.concat([parents, *children])[["line", "seed", "split", "fork", "epoch", "error", "loss"]]
+    known = [part for part in (parents, *children) if len(part)]
+    return pd.concat(known)[["line", "seed", "split", "fork", "epoch", "error", "loss"]]
 
 
-def _walk(walks: pd.DataFrame, labels: list[str], end: int) -> alt.LayerChart:
-    """The parent's training curve with every fork as a handle; from the chosen one two children go on to the end."""
+def _walk(walks: pd.DataFrame, forks: pd.Series, end: int, hint: str) -> alt.LayerChart:
+    """The parent's training curve with every fork as a handle; from the chosen one two children go on to the end.
+
+    Args:
+        walks: single networks on their way.
+        forks: the epochs of those forks that have children, by label.
+        end: where the children end.
+        hint: what else can be done than to drag the fork.
+    """
     shown = scales.Measures("measure", walks, ALONE)
-    seed, split = walks.seed[walks.line == CHILDREN[0]].iloc[0], walks.split[walks.line == CHILDREN[0]].iloc[0]
-    own = walks[(walks.line == "parent") & (walks.seed == seed) & (walks.split == split)].sort_values("epoch")
-    own = own.assign(fork=own.epoch.map(fork_label)).query("fork in @labels")  # others have no children yet
-    forks = own.epoch.tolist()
+    seed, split = (walks[column][walks.line == CHILDREN[0]].iloc[0] for column in ("seed", "split"))
+    own = walks[(walks.line == "parent") & (walks.seed == seed) & (walks.split == split)]
+    at = own.set_index(own.epoch.map(fork_label))[["error", "loss"]].reindex(forks.index).fillna(0.0)
+    handles = at.assign(epoch=forks).rename_axis("fork").reset_index()
+    forks = forks.tolist()
     near = min((fork for fork in forks if fork > 0), default=1.0)
     low, high = -0.25 * near, float(max(end, forks[-1]))
     x = alt.X(
         "epoch:Q",
-        title="epoch of the parent: drag the fork",
+        title=f"epoch of the parent: drag the fork{hint}",
         scale=alt.Scale(type="symlog", constant=near, domain=[low, high], nice=False),
         axis=alt.Axis(values=sorted({*forks, end}), format=".2~f", grid=False, labelOverlap="greedy"),
     )
@@ -109,7 +127,8 @@ def _walk(walks: pd.DataFrame, labels: list[str], end: int) -> alt.LayerChart:
     children = base.transform_filter("datum.line != 'parent' && datum.fork == fork").encode(
         x=x, y=y, detail="line:N", tooltip=_said_alone()
     )
-    heading = alt.expr(f"{shown.chosen(ALONE)} + ' of parent and children'")
+    who = "parent and children" if len(own) else "children"
+    heading = alt.expr(f"{shown.chosen(ALONE)} + ' of {who}'")
     return alt.layer(
         _touch(forks, near, low, high, x),
         parent.transform_filter(f"!({first}) && datum.split == '{split}'").mark_line(
@@ -118,7 +137,7 @@ def _walk(walks: pd.DataFrame, labels: list[str], end: int) -> alt.LayerChart:
         parent.transform_filter(first).mark_line(color=style.INK),
         children.mark_line(color=OWN),
         children.transform_filter("datum.epoch == epoch").mark_point(color=OWN, size=60),
-        _handles(own, shown, x, y),
+        _handles(handles, shown, x, y),
     ).properties(
         width=2 * WIDTH + 60, height=WALK, title=alt.TitleParams(text=heading, fontSize=13, fontWeight="normal")
     )
@@ -135,22 +154,28 @@ def _said_alone() -> list[alt.Tooltip]:
 
 
 def _touch(forks: list[float], near: float, low: float, high: float, x: alt.X) -> alt.Chart:
-    """What takes clicks and drags: a band a fork, from half-way to the fork before to half-way to the next, as the axis has them."""
-    places = np.log1p(np.array(forks) / near)
-    middles = near * np.expm1((places[1:] + places[:-1]) / 2)
-    bands = {"fork": [fork_label(fork) for fork in forks], "low": [low, *middles], "high": [*middles, high]}
+    """What takes clicks and drags: pieces of the axis, each with the fork that is nearest on it."""
+    edges = np.linspace(np.log1p(low / near), np.log1p(high / near), PIECES + 1)  # as the axis has them
+    middles = (edges[1:] + edges[:-1]) / 2
+    nearest = np.abs(middles[:, None] - np.log1p(np.array(forks) / near)).argmin(1)
+    low, high, at = (near * np.expm1(places) for places in (edges[:-1], edges[1:], middles))
+    table = pd.DataFrame({"low": low, "high": high, "at": at.clip(0), "handle": "fork"}).round(5)
     left = x.copy()
     left.shorthand = "low:Q"
-    marks = alt.Chart(pd.DataFrame(bands).assign(handle="fork").round(5))
+    marks = alt.Chart(table.assign(fork=[fork_label(forks[i]) for i in nearest]))
     return marks.mark_rect(opacity=0, cursor="ew-resize").encode(x=left, x2="high:Q")
 
 
-def _handles(own: pd.DataFrame, shown: scales.Measures, x: alt.X, y: alt.Y) -> alt.Chart:
+def _added() -> alt.Parameter:
+    on = "dblclick[event.item && event.item.datum && event.item.datum.at >= 0]"
+    return alt.selection_point(name=ADDED, fields=["at"], on=on, toggle=False, clear=False, empty=False)
+
+
+def _handles(table: pd.DataFrame, shown: scales.Measures, x: alt.X, y: alt.Y) -> alt.Chart:
     """A point a fork on the parent's curve, the chosen one large."""
-    table = own.assign(handle="fork")[["fork", "handle", "epoch", "error", "loss"]]
     chosen = "datum.fork == fork"
     return (
-        alt.Chart(table.round(4))
+        alt.Chart(table.assign(handle="fork").round(4))
         .transform_calculate(value=shown.value)
         .mark_point(cursor="ew-resize", fillOpacity=1)
         .encode(

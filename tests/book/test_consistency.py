@@ -62,7 +62,7 @@ def said(book) -> Book:
 
 def curves_of_the_first_seed(said: Book) -> dict:
     def curves(chapter):
-        table = said.tables(chapter, "alpha", "treatment", "loss_barrier")[0].query("seed == 0")
+        table = said.tables(chapter, "alpha", "treatment", "loss_barrier")[-1].query("seed == 0")
         return table.sort_values(["treatment", "fork", "epoch", "alpha"]).error_barrier
 
     return {chapter: curves(chapter) for chapter in ("preface", "resnet_forking")}
@@ -70,7 +70,7 @@ def curves_of_the_first_seed(said: Book) -> dict:
 
 def curves_of_the_parents(said: Book) -> dict:
     def curves(chapter):
-        walks = said.tables(chapter, "line", "split")[0].query("line == 'parent'")
+        walks = said.tables(chapter, "line", "split")[-1].query("line == 'parent'")
         return walks.sort_values(["seed", "epoch"]).loss
 
     return {chapter: curves(chapter) for chapter in ("preface", "resnet_forking")}
@@ -78,7 +78,7 @@ def curves_of_the_parents(said: Book) -> dict:
 
 def error_barriers_by_fork(said: Book) -> dict:
     """Of the first seed at the end of training: highest points of curves, points of the figure over forks, heights of kinds."""
-    curves = {chapter: said.tables(chapter, "alpha", "treatment")[0] for chapter in ("preface", "resnet_forking")}
+    curves = {chapter: said.tables(chapter, "alpha", "treatment")[-1] for chapter in ("preface", "resnet_forking")}
     ends = {
         f"fork figure, {chapter}": table[
             (table.seed == 0) & (table.treatment == "interpolated") & (table.epoch == table.epoch.max())
@@ -87,9 +87,9 @@ def error_barriers_by_fork(said: Book) -> dict:
         .error_barrier.max()
         for chapter, table in curves.items()
     }
-    points = said.tables("resnet_forking", "error_barrier", "split")[0]
+    points = said.tables("resnet_forking", "error_barrier", "split")[-1]
     points = points.query("seed == 0 and split == 'train' and treatment == 'interpolated'")
-    kinds = said.tables("resnet_forking", "panel", "error_barrier")[0].groupby("panel").error_barrier.max()
+    kinds = said.tables("resnet_forking", "panel", "error_barrier")[-1].groupby("panel").error_barrier.max()
     kinds.index = kinds.index.str.removeprefix("fork ")
     points = points.set_index("fork").error_barrier
     order = sorted(points.index, key=float)
@@ -97,7 +97,7 @@ def error_barriers_by_fork(said: Book) -> dict:
 
 
 def first_forks_error_barrier(said: Book) -> dict:
-    points = said.tables("resnet_forking", "error_barrier", "split")[0]
+    points = said.tables("resnet_forking", "error_barrier", "split")[-1]
     points = points.query("fork == '0' and split == 'train' and treatment == 'interpolated'")
     (separated,) = (
         part
@@ -113,14 +113,14 @@ def first_forks_error_barrier(said: Book) -> dict:
 
 def full_barrier_of_the_first_seed(said: Book) -> dict:
     """Siblings of the first fork without normalisation, end of training, all training images, α = ½."""
-    layers = said.tables("layerwise_barriers", "baseline", "loss_barrier")[0]
+    layers = said.tables("layerwise_barriers", "baseline", "loss_barrier")[-1]
     layers = layers.query("case == 'siblings' and fork == '0' and split == 'train' and baseline == 'models'")
     whole = layers[(layers.layer == "network") & (layers.epoch == layers.epoch.max())].loss_barrier
-    stairs = said.tables("layerwise_barriers", "order", "n_layers")[0].query("case == 'siblings'")
+    stairs = said.tables("layerwise_barriers", "order", "n_layers")[-1].query("case == 'siblings'")
     last = stairs[(stairs.epoch == stairs.epoch.max()) & (stairs.n_layers == stairs.n_layers.max())]
-    forks = said.tables("hessian_predictions", "case", "what", "predicted")[0]
+    forks = said.tables("hessian_predictions", "case", "what", "predicted")[-1]
     actual = forks.query("case == 'weight decay' and what == 'actual' and fork == '0' and seed == 0").predicted
-    agreement = said.tables("hessian_predictions", "actual", "method")[0]
+    agreement = said.tables("hessian_predictions", "actual", "method")[-1]
     agreement = agreement.query("what == 'whole network' and fork == '0'").actual
     assert len(last) > 2  # several orders end alike
     return {
@@ -132,7 +132,7 @@ def full_barrier_of_the_first_seed(said: Book) -> dict:
 
 
 def full_barrier_over_seeds(said: Book) -> dict:
-    forks = said.tables("hessian_predictions", "case", "what", "predicted")[0]
+    forks = said.tables("hessian_predictions", "case", "what", "predicted")[-1]
     actual = forks.query("case == 'weight decay' and what == 'actual' and fork == '0'").predicted
     return {
         "layers, prose": said.told("layerwise_barriers", "Between siblings the full barrier is"),
@@ -142,9 +142,9 @@ def full_barrier_over_seeds(said: Book) -> dict:
 
 def full_barrier_on_some_images(said: Book) -> dict:
     """The same pair on the images that energies are measured on: another number, and one only."""
-    beyond = said.tables("beyond_second_order", "actual", "method")[0]
+    beyond = said.tables("beyond_second_order", "actual", "method")[-1]
     beyond = beyond.query("what == 'no normalisation' and method == 'published' and fork == '0'").actual
-    layers = said.tables("hessian_predictions", "energy", "barrier")[0]
+    layers = said.tables("hessian_predictions", "energy", "barrier")[-1]
     assert len(layers)
     measured = measured_sets(said)
     full = measured["1" * len(next(iter(measured)))]
@@ -156,7 +156,7 @@ def full_barrier_on_some_images(said: Book) -> dict:
 
 def single_layers_on_some_images(said: Book) -> dict:
     measured = measured_sets(said)
-    layers = said.tables("hessian_predictions", "energy", "barrier")[0].query("fork == '0'")
+    layers = said.tables("hessian_predictions", "energy", "barrier")[-1].query("fork == '0'")
     last = layers[layers.epoch == layers.epoch.max()].barrier.tolist()
     single = [measured["".join(str(int(i == k)) for i in range(len(last)))] for k in range(len(last))]
     return {"triptych": last, "energy matrix": single}
@@ -216,3 +216,15 @@ def test_the_first_page_says_what_the_ledger_says(said):
         if name.startswith("parted at initialisation") and "interpolated" in name
     )
     assert [float(value) for value in found] == [round(100 * float(np.mean(part["values"])))]
+
+
+def test_no_undefined_number_is_printed(said):
+    for notebook in sorted((said.folder / "executed").glob("*.ipynb")):
+        for cell in read_json(notebook)["cells"]:
+            for output in cell.get("outputs", []):
+                for kind in ("text/html", "text/markdown"):
+                    text = "".join(output.get("data", {}).get(kind, ""))
+                    text = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+                    assert not (found := re.search(r".{0,80}\b(nan|NaN|inf)\b.{0,20}", text)), (
+                        f"{notebook.name}: {found[0]}"
+                    )

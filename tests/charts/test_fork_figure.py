@@ -1,5 +1,7 @@
 """The fork figure: its handles move it and no scale, its titles say what it shows, its data are the tables."""
 
+import json
+
 import pandas as pd
 import pytest
 from charted import FORKS, assert_scales_stay, assert_title_follows, controls, curves, dataset, parents
@@ -83,14 +85,31 @@ def test_the_parents_curve_is_its_table_and_children_go_on_from_it(fork_figure, 
         assert line.epoch.tolist() == [0.5, *ends.epoch]
 
 
-def test_there_is_a_handle_for_every_fork_and_no_gap_between_their_bands(fork_figure):
-    handles, bands = dataset(fork_figure, "handle", "loss"), dataset(fork_figure, "low", "high")
-    assert list(map(float, handles.fork)) == list(map(float, bands.fork)) == list(map(float, FORKS))
-    assert bands.high.iloc[:-1].tolist() == bands.low.iloc[1:].tolist()
-    for row in bands.itertuples():
-        assert row.low < float(row.fork) < row.high
+def test_there_is_a_handle_for_every_fork_and_no_gap_on_the_axis(fork_figure):
+    handles, pieces = dataset(fork_figure, "handle", "loss"), dataset(fork_figure, "low", "high")
+    assert list(map(float, handles.fork)) == list(map(float, FORKS))
+    assert pieces.high.iloc[:-1].tolist() == pytest.approx(pieces.low.iloc[1:].tolist())
+    assert list(map(float, dict.fromkeys(pieces.fork))) == list(map(float, FORKS))  # in order, each in one stretch
+    for fork in FORKS:
+        (at,) = pieces[(pieces.low <= fork) & (fork < pieces.high)].fork
+        assert float(at) == fork
+
+
+def test_only_in_a_live_notebook_a_double_click_adds_a_fork(fork_figure, table):
+    live = figure.fork_figure(table, parents(), adding=True).to_dict()
+    assert "dblclick" in json.dumps(live["params"])
+    assert "dblclick" not in json.dumps(fork_figure["params"])
 
 
 def test_the_play_button_has_a_control_to_step_through(fork_figure):
     name = fork_figure["usermeta"]["play"]
     assert name in {f"{control}_at_{control}" for control in controls(fork_figure)}  # as the page's buttons are called
+
+
+def test_where_the_parent_was_not_measured_children_are_drawn_and_handles_lie_on_the_axis(table):
+    spec = figure.fork_figure(table).to_dict()
+    assert_scales_stay(spec, switches=("measure",))
+    assert set(dataset(spec, "line", "split").line) == {"child 1", "child 2"}
+    handles = dataset(spec, "handle", "loss")
+    assert list(map(float, handles.fork)) == list(map(float, FORKS))
+    assert not handles[["loss", "error"]].any(axis=None)

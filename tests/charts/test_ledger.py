@@ -65,6 +65,9 @@ def test_one_seed_has_no_interval_and_says_so():
     assert "inf" not in shown
     assert "nan" not in shown
     assert "1, exact; nats" in page(row(values=(1.0,), exact=True))
+    beside = page(row(values=(1.0,), rival="chance", control=(0.5,)))
+    assert "Control, chance: 0.5<" in beside
+    assert "inf" not in beside
 
 
 def test_what_was_read_is_escaped():

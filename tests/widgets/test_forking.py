@@ -331,6 +331,15 @@ def test_the_switch_of_loss_and_error_redraws_and_positions_stay(explorers):
     assert explorer.shown.ridge.children[0].params.measure == "loss barrier"
 
 
+def test_a_double_click_on_the_parents_axis_adds_a_fork(explorers):
+    explorer = explorers.run(explorers.make())
+    for at in (0.317, 1.04):
+        point = {"value": {"vlPoint": {"or": [{"at": at}]}}, "store": []}
+        explorer.shown.ridge.children[0]._vl_selections = {"added": point}  # as the page tells it
+    assert explorer.controls.fork_epochs.value == ["0", "0.5", "0.32", "1"]
+    assert explorer.shown.is_stale  # it shows fewer forks than are chosen
+
+
 def test_the_split_is_a_choice(explorers):
     explorer = explorers.make()
     explorer.controls.split.value = "test"
