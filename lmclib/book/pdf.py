@@ -44,7 +44,7 @@ def print_pdf(site: Path, names: Sequence[str], target: Path) -> None:
             starts[name] = len(book.pages)
             title = _print_page(site / "book" / f"{name}.html", Path(folder, name), browser, starts[name], processes)
             book.append(PdfReader(Path(folder, name)), import_outline=False)
-            book.add_outline_item(title, starts[name])
+            book.add_outline_item(title=title, page_number=starts[name])
     _link_inside(book, starts)
     book.write(target)
 
