@@ -117,18 +117,20 @@ def build(
         typer.Option(metavar="DIR", help="Folder that receives html/.", show_default="_build of the repository"),
     ] = None,
     store: StoreFolder = None,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Print it as one PDF, too; needs Chromium.")] = False,
 ) -> None:
     """Execute the chapters that changed and render the site.
 
     Example: `lmclib build --profile smoke --output /tmp/book`
 
-    Out comes the site, whose first page is named at the end; it opens from disk.
+    Out comes the site, whose first page is named at the end; it opens from disk. With `--pdf` there is `book.pdf` beside it.
     """
-    from lmclib.book.build import build
+    from lmclib.book.build import PDF, build
 
     folders = {"output": output, "store": store}
-    page = build(profile, **{name: _absolute(path) for name, path in folders.items() if path is not None})
-    typer.echo(f"The book is at {page.resolve()}")
+    given = {name: _absolute(path) for name, path in folders.items() if path is not None}
+    page = build(profile, **given, pdf=pdf).resolve()
+    typer.echo(f"The book is at {page}{f' and at {page.parent.with_name(PDF)}' if pdf else ''}")
 
 
 @app.command(rich_help_panel=BOOK, cls=_WithParameters)
