@@ -66,6 +66,8 @@ _FILES = {
     ),
     "book.ledger": ("judge",),
     "book.results": ("results_by_scale",),
+    "merging.plan": ("MergePlan", "merge_plan"),
+    "merging.merge": ("Merged", "merge"),
 }
 PUBLIC = {name: file for file, names in _FILES.items() for name in names}  # public name -> file below this folder
 
