@@ -16,10 +16,10 @@ class LmcError(ValueError):
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says, in one line and without a full stop; its kind where it says nothing.
+    r"""What an exception says, in one line and without a full stop; its kind where it says nothing.
 
     Example:
-        >>> first_line(ValueError("no such name.\\nSee the manual.")), first_line(KeyError())
+        >>> first_line(ValueError("no such name.\nSee the manual.")), first_line(KeyError())
         ('no such name', 'KeyError')
     """
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

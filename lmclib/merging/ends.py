@@ -1,6 +1,6 @@
 """Two checkpoints as the two ends of a layer cube."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,6 +32,7 @@ class Ends:
         second: model 2.
         matched: which of their tensors go together.
         axes: what moves, in the order of the forward pass.
+        still: all other layers.
         identical: layers whose tensors are the same in both.
         kept: tensors, or whole layers that hold one, that do not match, with the reason; they stay model 1's.
     """
@@ -41,6 +42,7 @@ class Ends:
     second: Checkpoint
     matched: Match
     axes: tuple[Layer, ...]
+    still: tuple[Layer, ...]
     identical: tuple[str, ...]
     kept: dict[str, str]
 
@@ -70,7 +72,7 @@ class Ends:
         if not self.large:
             t1, t2 = ({key: _widened(value, self.dtype) for key, value in state.items()} for state in self.states)
             cube = LayerCube(self.model, t1, t2, data, loss, norm_stats, norm_data)
-            cube.ends = Interpolation(cube.ends.t1, cube.ends.t2, self.axes)
+            cube.ends = Interpolation(cube.ends.t1, cube.ends.t2, covering(self.axes, self.still))
             return cube
         if norm_stats != "interpolate":
             raise LmcError(
@@ -95,10 +97,11 @@ def open_ends(model: nn.Module, first: Checkpoint, second: Checkpoint, x: Tensor
     matched = match(model, first, second)
     layers = find_layers(model, x[:2])
     kept = dict(matched.kept)
-    whole = []
+    whole, still = [], []
     for layer in layers:
         if bad := [key for key in layer.tensors if key in kept]:
             kept |= {key: f"its layer has {bad[0]} elsewise" for key in layer.tensors if key not in kept}
+            still.append(layer)
         else:
             whole.append(layer)
     if not whole:
@@ -110,8 +113,27 @@ def open_ends(model: nn.Module, first: Checkpoint, second: Checkpoint, x: Tensor
         raise LmcError(
             f"{first.path} and {second.path}: are identical in all weights; must be two different checkpoints"
         )
-    identical = tuple(axis.name for axis in axes if axis not in moving)
-    return Ends(model, first, second, matched, moving, identical, kept)
+    same_axes = [axis for axis in axes if axis not in moving]
+    identical = tuple(axis.name for axis in same_axes)
+    return Ends(model, first, second, matched, moving, (*still, *same_axes), identical, kept)
+
+
+def covering(axes: Sequence[Layer], others: Iterable[Layer]) -> tuple[Layer, ...]:
+    """The axes with every tensor of the network in one of them, as points that share passes want it: what does not move goes with the
+    first, where it makes no difference.
+
+    Example:
+        >>> axes = covering([Layer("a", ("a.weight",), ()), Layer("c", ("c.weight",), ())], [Layer("b", ("b.weight",), ())])
+        >>> [(axis.name, axis.parameters) for axis in axes]
+        [('a', ('a.weight', 'b.weight')), ('c', ('c.weight',))]
+    """
+    first, *rest = axes
+    taken = {key for axis in axes for key in axis.keys}
+    parts = []
+    for part in ("parameters", "buffers", "aliases"):
+        added = dict.fromkeys(key for layer in others for key in getattr(layer, part) if key not in taken)
+        parts.append((*getattr(first, part), *added))
+    return (Layer(first.name, *parts), *rest)
 
 
 def on_data(cube: Cube, data: object) -> Cube:

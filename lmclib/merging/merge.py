@@ -12,7 +12,7 @@ from lmclib.cube.points import LayerCube
 from lmclib.errors import LmcError
 from lmclib.merging.checkpoints import Checkpoint
 from lmclib.merging.data import MOST, Pair, check_examples, load_examples, loss_for
-from lmclib.merging.ends import Cube, Ends, Loss, open_ends
+from lmclib.merging.ends import Cube, Ends, Loss, covering, open_ends
 from lmclib.merging.models import architecture, load_model
 from lmclib.merging.plan import MergePlan, measured, merge_plan
 from lmclib.merging.soup import SoupPlan, soup_plan
@@ -192,17 +192,10 @@ def _plan(opened: Opened, evaluations: int) -> MergePlan | SoupPlan:
         return merge_plan(opened.cube(), evaluations=evaluations)
     one = opened.ends[0]
     t1, *rest = (_loaded(state, one.dtype) for state in (one.states[0], *(ends.states[1] for ends in opened.ends)))
-    moving = {key for ends in opened.ends for axis in ends.axes for key in axis.keys}
-    axes = _axes(opened, moving)
+    axes = {axis.name: axis for ends in opened.ends for axis in ends.axes}  # what moves in some pair
+    still = [layer for ends in opened.ends for layer in ends.still]
     cube = LayerCube(one.model, t1, rest[0], opened.data, opened.loss)
-    return soup_plan(cube, [t1, *rest], axes, evaluations)
-
-
-def _axes(opened: Opened, moving: set[str]) -> list:
-    """The axes of all pairs, each once."""
-    axes = {axis.name: axis for ends in opened.ends for axis in ends.axes}
-    order = list(opened.ends[0].model.state_dict())
-    return sorted(axes.values(), key=lambda axis: order.index(axis.keys[0]))
+    return soup_plan(cube, [t1, *rest], covering(tuple(axes.values()), still), evaluations)
 
 
 def _loaded(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

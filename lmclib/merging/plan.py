@@ -40,7 +40,7 @@ class MergePlan:
         coefficients: (L,) of every candidate, by name: 0 is model 1's layer, 1 model 2's.
         chosen: the candidate with the lowest held-out loss.
         norm_stats: whether it takes interpolated or recomputed statistics.
-        left_out: the layers that `leave out the worst layers` takes from the better model alone.
+        left_out: the layers that `leave out the worst layers` takes from the better model alone, the worst first.
         fit: the cube on the part that coefficients were fitted on.
         judge: the cube on the part that candidates were judged on.
     """
@@ -183,13 +183,23 @@ def recomputed_state(cube: LayerCube, state: Mapping[str, Tensor]) -> dict[str, 
     return state
 
 
+@torch.no_grad()
 def measured(cube: Cube, state: Mapping[str, Tensor]) -> Values:
-    """Loss and error of one state dict, of any floating type, on a cube's data."""
-    if isinstance(cube, StreamedCube):
-        return StreamedCube(cube.model, state, state, cube.ends.layers, cube.data, cube.loss, cube.dtype)(0.0)
-    widened = {key: value.to(cube.dtype) if value.is_floating_point() else value for key, value in state.items()}
-    size = cube.batching.size
-    return LayerCube(cube.model, widened, widened, cube.data, cube.loss, batch_size=size, device=cube.device)(0.0)
+    """Loss and error of one state dict, of any floating type, on a cube's data: by a plain pass of the network, as who loads it makes."""
+    net = cube.model if isinstance(cube, StreamedCube) else copied(cube.model).eval()
+    net.load_state_dict(state)
+    sums, count = torch.zeros(2, dtype=torch.float64), 0
+    with full_precision():
+        for x, y in cube.batching.of(cube.data):
+            out = net(x)
+            wrong = (
+                (out.argmax(1) != y).sum()
+                if out.dim() == 2 and not y.is_floating_point()
+                else out.new_tensor(torch.nan)
+            )
+            sums += torch.stack([len(y) * cube.loss(out, y), wrong]).double().cpu()
+            count += len(y)
+    return Values(*(sums / count))
 
 
 def _candidates(fit: Cube, evaluations: int) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -234,8 +244,7 @@ def _left_out(fit: Cube, better: float) -> tuple[Tensor, tuple[str, ...]]:
     for row, count in zip(steps, counts, strict=True):
         row[order[:count]] = better
     best = int(fit(steps).loss.argmin())
-    chosen = sorted(order[: counts[best]])
-    return steps[best], tuple(fit.layers[i] for i in chosen)
+    return steps[best], tuple(fit.layers[i] for i in order[: counts[best]])
 
 
 def _counts(n_layers: int) -> list[int]:
