@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -142,7 +143,8 @@ def _pickled(file: Path) -> dict[str, tuple]:
 def _unpickled(file: Path) -> Mapping:
     for mapped in (True, False):  # files of PyTorch before 1.6 cannot be mapped
         try:
-            state = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+            with warnings.catch_warnings(action="ignore"):  # of a pickle that is refused anyway
+                state = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
             break
         except pickle.UnpicklingError as error:
             raise LmcError(_needs_code(file, error)) from None

@@ -154,15 +154,18 @@ class _Slopes:
         self.cube, self.slopes = cube, slopes
 
     def __enter__(self) -> dict[str, Tensor]:
-        leaves, statistics = dict(self.cube.model.named_parameters(remove_duplicate=False)), {}
-        buffers = dict(self.cube.model.named_buffers())
-        self.hooks, self.before = [], {}
+        model = self.cube.model
+        leaves, buffers, statistics = (
+            dict(model.named_parameters(remove_duplicate=False)),
+            dict(model.named_buffers()),
+            {},
+        )
+        self.hooks, self.before = [], {leaf: leaf.requires_grad for leaf in leaves.values()}
+        model.requires_grad_(False)  # what does not move would collect gradients
         for i, layer in enumerate(self.cube.ends.layers):
-            statistics |= {key: buffers[key].clone().requires_grad_() for key in layer.buffers}
+            statistics |= {key: buffers[key].clone() for key in layer.buffers}
             for key in layer.tensors:
-                leaf = statistics.get(key, leaves.get(key))
-                self.before[leaf] = leaf.requires_grad
-                leaf.requires_grad_().grad = None
+                leaf = statistics.get(key, leaves.get(key)).requires_grad_()
                 self.hooks.append(leaf.register_post_accumulate_grad_hook(self._taken(i, key)))
         return statistics
 
