@@ -221,11 +221,20 @@ def _two(checkpoints: list[Path]) -> list[Path]:
 def _opened(
     checkpoints: Sequence[Path], model: str | None, data: str, partition: str, examples: int, chart: Path | None
 ) -> "Opened":
+    from lmclib.device import give_freed_memory_back
+    from lmclib.merging.ends import LARGE
     from lmclib.merging.merge import open_checkpoints
 
+    if any(path.exists() and _size(path) >= LARGE for path in checkpoints):
+        give_freed_memory_back()
     if chart is not None:
         _figures().check_path(chart)
     return open_checkpoints([path.expanduser() for path in checkpoints], model, data, partition, examples)
+
+
+def _size(path: Path) -> int:
+    """The bytes of a checkpoint, which may be a folder."""
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))
 
 
 def _figures():

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import pickle
+import struct
 import warnings
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -115,16 +116,36 @@ def _shards(index: Path) -> list[Path]:
 def _safetensors(file: Path) -> dict[str, tuple]:
     try:
         opened = safe_open(file, framework="pt")  # compares the header with the size of the file
-        entries = {}
+        views, entries = _mapped(file), {}
         for key in opened.keys():  # noqa: SIM118 - it is no mapping
             part = opened.get_slice(key)
-            read = lambda key=key: opened.get_tensor(key)  # noqa: E731
+            view = views.get(key)
+            read = partial(opened.get_tensor, key) if view is None else partial(_itself, view)
             entries[key] = (read, part.get_shape(), TYPES.get(part.get_dtype()))
     except SafetensorError as error:
         raise LmcError(f"{file}: is damaged or no safetensors file ({error}); nothing of it was read") from None
     except OSError as error:
         raise LmcError(f"{file}: cannot be read ({error.strerror or error})") from None
     return entries
+
+
+def _mapped(file: Path) -> dict[str, Tensor]:
+    """The floating tensors of a safetensors file as they lie there, mapped into memory; `safe_open`, which checked the header, copies them."""
+    with file.open("rb") as content:
+        (length,) = struct.unpack("<Q", content.read(8))
+        header = json.loads(content.read(length))
+    header.pop("__metadata__", None)
+    storage = torch.UntypedStorage.from_file(str(file), shared=False, nbytes=file.stat().st_size)
+    views = {}
+    for key, entry in header.items():
+        dtype, start = TYPES.get(entry["dtype"]), 8 + length + entry["data_offsets"][0]
+        if dtype is not None and start % dtype.itemsize == 0:
+            views[key] = torch.empty(0, dtype=dtype).set_(storage, start // dtype.itemsize, entry["shape"])
+    return views
+
+
+def _itself(value: Tensor) -> Tensor:
+    return value
 
 
 def _pickled(file: Path) -> dict[str, tuple]:
@@ -135,7 +156,7 @@ def _pickled(file: Path) -> dict[str, tuple]:
     if tensors and all(key.startswith("module.") for key in tensors):  # as DataParallel calls them
         tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
     return {
-        key: (lambda value=value: value, value.shape, value.dtype if value.is_floating_point() else None)
+        key: (partial(_itself, value), value.shape, value.dtype if value.is_floating_point() else None)
         for key, value in tensors.items()
     }
 

@@ -14,7 +14,7 @@ from lmclib.merging.checkpoints import Checkpoint
 from lmclib.merging.data import Pair
 from lmclib.merging.matching import Match, match
 from lmclib.merging.partition import partitioned
-from lmclib.merging.streamed import StreamedCube
+from lmclib.merging.streamed import PIECE, StreamedCube
 from lmclib.networks.layers import Layer, find_layers
 
 LARGE = 2**28  # bytes of a checkpoint from which on the ends stay on disk
@@ -154,13 +154,19 @@ def _same(matched: Match, first: Checkpoint, second: Checkpoint) -> set[str]:
         if key in matched.kept:
             continue
         _check_finite(second, key, two := matched.two[key])
-        if torch.equal(one, two.to(one.dtype)):
+        if _equal(one, two):
             same.add(key)
     return same
 
 
+def _equal(one: Tensor, two: Tensor) -> bool:
+    pieces = zip(one.reshape(-1).split(PIECE), two.reshape(-1).split(PIECE), strict=True)
+    return all(torch.equal(first, second.to(first.dtype)) for first, second in pieces)
+
+
 def _check_finite(checkpoint: Checkpoint, key: str, value: Tensor) -> None:
-    if value.is_floating_point() and not bool(value.isfinite().all()):
+    pieces = value.reshape(-1).split(PIECE) if value.is_floating_point() else ()
+    if not all(bool(piece.isfinite().all()) for piece in pieces):  # in pieces, as `isfinite` makes a copy
         raise LmcError(f"{checkpoint.path}: {key!r} holds NaN or infinite weights; every weight must be finite")
 
 

@@ -19,12 +19,11 @@ from lmclib.merging.soup import SoupPlan, soup_plan
 from lmclib.merging.streamed import StreamedCube
 from lmclib.merging.writing import (
     MERGEKIT,
+    Mixture,
+    Rounded,
     check_output,
-    narrowed,
-    streamed,
     today,
     type_name,
-    under_keys,
     write_card,
     write_merged,
     write_recipe,
@@ -177,11 +176,11 @@ def merge(
 def merge_opened(opened: Opened, path: Path | None = None, evaluations: int = 20, anyway: bool = False) -> Merged:
     """Plan, judge and write a merge of checkpoints that are open; see `merge`."""
     plan = _plan(opened, evaluations)
-    candidate, tensors, loss = _judged(opened, plan, anyway) if path is not None else (None, None, float("nan"))
+    candidate, state, loss = _judged(opened, plan, anyway) if path is not None else (None, {}, float("nan"))
     facts = _facts(opened, plan, candidate, loss)
-    if tensors is None:
+    if candidate is None:
         return Merged(plan, None, float(plan.best.loss), facts)
-    write_merged(path, tensors, facts)
+    write_merged(path, state, opened.ends[0].matched.one, facts)
     write_card(path, facts)
     _write_recipe(path, opened, plan, candidate)
     return Merged(plan, path, loss, facts)
@@ -202,7 +201,9 @@ def _loaded(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor
     return {key: value.to(dtype) if value.is_floating_point() else value for key, value in state.items()}
 
 
-def _judged(opened: Opened, plan: MergePlan | SoupPlan, anyway: bool) -> tuple[tuple | None, dict | None, float]:
+def _judged(
+    opened: Opened, plan: MergePlan | SoupPlan, anyway: bool
+) -> tuple[tuple[str, str] | None, Mapping[str, Tensor], float]:
     """The best candidate that is no worse than the better checkpoint as it will be written, its tensors and its loss.
 
     Rounding to half precision may cost the best candidate its lead.
@@ -212,11 +213,11 @@ def _judged(opened: Opened, plan: MergePlan | SoupPlan, anyway: bool) -> tuple[t
     for row in plan.candidates.itertuples():
         if row.candidate in singles or not (row.loss < better or anyway):
             continue
-        tensors = _tensors(opened, plan, row.candidate, row.norm_stats)
-        loss = measured(plan.judge, under_keys(tensors, opened.ends[0].matched.one)).loss.item()
+        state = _state(opened, plan, row.candidate, row.norm_stats)
+        loss = measured(plan.judge, state).loss.item()
         if loss <= better or anyway:
-            return (row.candidate, row.norm_stats), tensors, loss
-    return None, None, float("nan")
+            return (row.candidate, row.norm_stats), state, loss
+    return None, {}, float("nan")
 
 
 def _is_single(weights: list[list[float]]) -> bool:
@@ -224,11 +225,11 @@ def _is_single(weights: list[list[float]]) -> bool:
     return any(all(share == 1 for share in row) for row in weights)
 
 
-def _tensors(opened: Opened, plan: MergePlan | SoupPlan, candidate: str, norm_stats: str) -> dict[str, Tensor]:
-    like = opened.ends[0].matched.one
+def _state(opened: Opened, plan: MergePlan | SoupPlan, candidate: str, norm_stats: str) -> Mapping[str, Tensor]:
+    """The state dict of a candidate in the types in which it will be written."""
     if isinstance(plan, MergePlan) and isinstance(plan.fit, StreamedCube):
-        return streamed(plan.fit, torch.tensor(plan.coefficients[candidate], dtype=torch.float64), like)
-    return narrowed(plan.state(candidate, norm_stats), like)
+        return Mixture(plan.fit, torch.tensor(plan.coefficients[candidate], dtype=torch.float64))
+    return Rounded(plan.state(candidate, norm_stats), opened.ends[0].matched.one)
 
 
 def _weights(plan: MergePlan | SoupPlan) -> dict[str, list[list[float]]]:

@@ -187,7 +187,8 @@ def recomputed_state(cube: LayerCube, state: Mapping[str, Tensor]) -> dict[str, 
 def measured(cube: Cube, state: Mapping[str, Tensor]) -> Values:
     """Loss and error of one state dict, of any floating type, on a cube's data: by a plain pass of the network, as who loads it makes."""
     net = cube.model if isinstance(cube, StreamedCube) else copied(cube.model).eval()
-    net.load_state_dict(state)
+    for key, target in net.state_dict().items():  # one by one, as they may be made when they are asked for
+        target.copy_(state[key])
     sums, count = torch.zeros(2, dtype=torch.float64), 0
     with full_precision():
         for x, y in cube.batching.of(cube.data):

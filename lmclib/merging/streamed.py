@@ -16,7 +16,7 @@ from lmclib.networks.arithmetic import PlainArithmetic
 from lmclib.networks.differentiable import differentiating
 from lmclib.networks.layers import Layer
 
-PIECE = 2**22  # numbers of a tensor that are mixed at a time
+PIECE = 2**18  # numbers of a tensor that are mixed at a time
 
 
 class StreamedCube:
@@ -74,17 +74,15 @@ class StreamedCube:
         """The same cube on other data; both write over the same network."""
         return StreamedCube(self.model, self.t1, self.t2, self.ends.layers, data, self.loss, self.dtype)
 
-    def mixed(self, key: str, alpha: float, dtype: torch.dtype) -> Tensor:
-        """One tensor at a coefficient, in some floating type; both ends are exact, whole numbers are model 1's."""
+    def mix_into(self, target: Tensor, key: str, alpha: float) -> Tensor:
+        """Write one tensor at a coefficient into a target of any floating type; both ends are exact, whole numbers are model 1's."""
         one = self.t1[key]
         if not one.is_floating_point() or alpha in (0, 1):
-            found = one if alpha == 0 or not one.is_floating_point() else self.t2[key]
-            return found.to(dtype, copy=True) if found.is_floating_point() else found.clone()
-        out, two = torch.empty(one.shape, dtype=dtype), self.t2[key]
-        flat = [tensor.reshape(-1) for tensor in (one, two, out)]
-        for first, second, target in zip(*(part.split(PIECE) for part in flat), strict=True):
-            target.copy_(torch.lerp(first.to(self.dtype), second.to(self.dtype), alpha))
-        return out
+            return target.copy_(self.t2[key] if alpha == 1 and one.is_floating_point() else one)
+        flat = [tensor.view(-1).split(PIECE) for tensor in (one, self.t2[key], target)]
+        for first, second, part in zip(*flat, strict=True):
+            part.copy_(torch.lerp(first.to(self.dtype), second.to(self.dtype), alpha))
+        return target
 
     def coefficients(self, a: float | Tensor) -> dict[str, float]:
         """The coefficient of every key that moves at one point."""
@@ -94,7 +92,11 @@ class StreamedCube:
     def state(self, a: float | Tensor) -> dict[str, Tensor]:
         """The state dict at one point of the cube, all of it."""
         alphas = self.coefficients(a)
-        return {key: self.mixed(key, alphas.get(key, 0.0), self.dtype) for key in self.t1}
+        return {key: self.mix_into(self._empty(key), key, alphas.get(key, 0.0)) for key in self.t1}
+
+    def _empty(self, key: str) -> Tensor:
+        one = self.t1[key]
+        return torch.empty(one.shape, dtype=self.dtype if one.is_floating_point() else one.dtype)
 
     @torch.no_grad()
     def __call__(self, a: float | Tensor) -> Values:
@@ -144,7 +146,7 @@ class StreamedCube:
         """Write the network of a point over the one that is there."""
         alphas = self.coefficients(point)
         for key, target in self.model.state_dict().items():
-            target.copy_(self.mixed(key, alphas.get(key, 0.0), self.dtype))
+            self.mix_into(target, key, alphas.get(key, 0.0))
 
 
 class _Slopes:

@@ -2,12 +2,12 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lmclib.errors import LmcError
@@ -16,6 +16,20 @@ from lmclib.merging.matching import Fitted
 from lmclib.merging.streamed import StreamedCube
 
 SUFFIX, CARD, RECIPE = ".safetensors", ".md", ".mergekit.yml"
+# the types of tensors as safetensors calls them
+TYPE_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+SIZES = {name: dtype.itemsize for dtype, name in TYPE_NAMES.items()}
 # architectures that mergekit knows and whose tensors a linear merge of its treats one by one
 MERGEKIT = (
     "GemmaForCausalLM",
@@ -53,32 +67,57 @@ def outputs(path: Path) -> list[Path]:
     return [path, path.with_suffix(CARD), path.with_suffix(RECIPE)]
 
 
-def narrowed(state: Mapping[str, Tensor], like: Fitted) -> dict[str, Tensor]:
-    """A state dict under the keys and in the floating types of a checkpoint, each tensor in memory of its own."""
-    return {
-        source: state[key].to(like.types[key] or state[key].dtype, copy=True).contiguous()
-        for key, source in like.sources.items()
-    }
+class Rounded(Mapping):
+    """A state dict in the floating types of a checkpoint, each tensor rounded when it is asked for."""
+
+    def __init__(self, state: Mapping[str, Tensor], like: Fitted):
+        self.state, self.types = state, like.types
+
+    def __getitem__(self, key: str) -> Tensor:
+        value = self.state[key]
+        return value.to(self.types[key] or value.dtype)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.types)
+
+    def __len__(self) -> int:
+        return len(self.types)
 
 
-def streamed(cube: StreamedCube, point: Tensor, like: Fitted) -> dict[str, Tensor]:
-    """As `narrowed`, of a point of a cube whose ends are on disk, tensor by tensor."""
-    alphas = cube.coefficients(point)
-    return {
-        source: cube.mixed(key, alphas.get(key, 0.0), like.types[key] or cube.dtype)
-        for key, source in like.sources.items()
-    }
+class Mixture(Mapping):
+    """The state dict at a point of a cube whose ends are on disk, each tensor mixed when it is asked for, in the first end's type."""
+
+    def __init__(self, cube: StreamedCube, point: Tensor):
+        self.cube, self.alphas = cube, cube.coefficients(point)
+
+    def __getitem__(self, key: str) -> Tensor:
+        return self.cube.mix_into(torch.empty_like(self.cube.t1[key]), key, self.alphas.get(key, 0.0))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.cube.t1)
+
+    def __len__(self) -> int:
+        return len(self.cube.t1)
 
 
-def under_keys(tensors: Mapping[str, Tensor], like: Fitted) -> dict[str, Tensor]:
-    """Tensors of a checkpoint under the keys of the network."""
-    return {key: tensors[source] for key, source in like.sources.items()}
+def write_merged(path: Path, state: Mapping[str, Tensor], like: Fitted, facts: Mapping[str, object]) -> None:
+    """Write merged tensors under the keys of a checkpoint, one after the other, with all that is known of them in the header.
 
-
-def write_merged(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:
-    """Write the merged tensors in one step, with all that is known of them in the header."""
-    with written(path.parent, path.name) as part:
-        save_file(dict(tensors), part, metadata={"format": "pt", "lmclib": json.dumps(facts, ensure_ascii=False)})
+    By hand, in the format of safetensors: its own writer wants all tensors in memory.
+    """
+    named = {source: key for key, source in like.sources.items()}  # tied tensors once, as the checkpoint has them
+    types = {source: TYPE_NAMES[state[key].dtype] for source, key in named.items()}
+    order = sorted(named, key=lambda source: (-SIZES[types[source]], source))  # so that each is aligned
+    header, end = {"__metadata__": {"format": "pt", "lmclib": json.dumps(facts, ensure_ascii=False)}}, 0
+    for source in order:
+        start, end = end, end + torch.Size(like.checkpoint.shapes[source]).numel() * SIZES[types[source]]
+        header[source] = {"dtype": types[source], "shape": like.checkpoint.shapes[source], "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with written(path.parent, path.name) as part, part.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for source in order:
+            file.write(state[named[source]].contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def write_card(path: Path, facts: Mapping[str, object]) -> None:
