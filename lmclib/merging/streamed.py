@@ -16,7 +16,7 @@ from lmclib.networks.arithmetic import PlainArithmetic
 from lmclib.networks.differentiable import differentiating
 from lmclib.networks.layers import Layer
 
-PIECE = 2**18  # numbers of a tensor that are mixed at a time
+PIECE = 2**16  # numbers of a tensor that are mixed at a time
 
 
 class StreamedCube:

@@ -114,7 +114,7 @@ def test_what_does_not_go_together_is_said_in_a_line(changes, said, tmp_path):
 
 
 MEMORY = """
-import sys, threading, time, torch
+import sys, threading, torch
 from pathlib import Path
 from safetensors.torch import save_file
 from torch import nn
@@ -125,32 +125,34 @@ from lmclib.merging import ends, plan
 torch.set_num_threads(1)
 give_freed_memory_back()
 ends.LARGE = 0
-plan.GRID, plan.REFINED = 2, 1  # few points, of which each takes as much
-folder, wide = Path(sys.argv[1]), 1200
-network = lambda: nn.Sequential(*(nn.Linear(wide, wide) for _ in range(4)), nn.Linear(wide, 10))
-for name in "ab":
-    save_file({key: value.bfloat16() for key, value in network().state_dict().items()}, folder / f"{name}.safetensors")
+plan.GRID, plan.REFINED = 2, 1  # few points, of which each takes as much as any other
+folder, peaks, done = Path(sys.argv[1]), [0], threading.Event()
+
+def merged(width):
+    network = lambda: nn.Sequential(*(nn.Linear(width, width) for _ in range(12)), nn.Linear(width, 10))
+    for name in "ab":
+        save_file({key: value.bfloat16() for key, value in network().state_dict().items()}, folder / f"{name}.safetensors")
+    data, paths = (torch.randn(4, width), torch.arange(4)), [folder / f"{name}.safetensors" for name in "ab"]
+    before = anonymous()
+    given = {"evaluations": 1, "anyway": True, "force": True}
+    lmc.merge(*paths, model=network(), data=data, output=folder / "m.safetensors", **given)
+    return before, paths[0].stat().st_size
 
 def anonymous():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
-data, peaks, done = (torch.randn(4, wide), torch.arange(4)), [0], threading.Event()
-small = nn.Linear(1, 1, bias=False)  # loads what is loaded once
-lmc.merge_plan(lmc.LayerCube(small, *({"weight": torch.tensor([[w]])} for w in (1.0, 2.0)), (torch.ones(4, 1), torch.ones(4, 1)), loss="squared"))
-
 def watch():
     while not done.wait(0.002):
         peaks.append(anonymous())
 
-before = anonymous()
+merged(10)  # loads what is loaded once
 watcher = threading.Thread(target=watch)
 watcher.start()
-paths = [folder / f"{name}.safetensors" for name in "ab"]
-lmc.merge(*paths, model=network(), data=data, output=folder / "m.safetensors", evaluations=1, anyway=True)
+before, size = merged(700)
 done.set()
 watcher.join()
-print((max(peaks) - before) / paths[0].stat().st_size)
+print((max(peaks) - before) / size)
 """
 
 
@@ -161,6 +163,3 @@ def test_two_checkpoints_need_at_most_three_times_one_of_them_in_memory(tmp_path
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert 1.5 < float(done.stdout) <= 3
-    assert (tmp_path / "m.safetensors").stat().st_size == pytest.approx(
-        (tmp_path / "a.safetensors").stat().st_size, rel=0.01
-    )
