@@ -1,4 +1,4 @@
-// Draws the book's charts: the layout that fits the page, and a menu that saves the picture and its data.
+// Draws the book's charts: the layout that fits the page, a button that plays what there is to play, and a menu that saves picture and data.
 "use strict";
 
 function lmcChart(id, wide, narrow) {
@@ -13,12 +13,60 @@ function lmcChart(id, wide, narrow) {
   function draw() {
     var spec = phone.matches ? Object.assign({}, narrow, { datasets: wide.datasets }) : wide;
     vegaEmbed(id, spec, options)
-      .then(function () { offerData(document.querySelector(id), wide.datasets || {}); })
+      .then(function () {
+        var chart = document.querySelector(id);
+        nameParts(chart);
+        offerData(chart, wide.datasets || {});
+        if (wide.usermeta && wide.usermeta.play) offerPlay(chart, wide.usermeta.play);
+      })
       .catch(function (error) { console.error(error); });
   }
 
   draw();
   phone.addEventListener("change", draw);
+}
+
+// a button that steps through the choices of one control, from the chosen one to the last, or again from the first
+function offerPlay(chart, name) {
+  var form = chart.querySelector("form.vega-bindings");
+  var button = document.createElement("button");
+  var playing = null;
+  button.type = "button";
+  button.className = "lmc-play";
+  form.insertBefore(button, form.firstChild);
+  button.addEventListener("click", function () { playing === null ? play() : stop(); });
+  stop();
+
+  function choices() { return Array.prototype.slice.call(form.querySelectorAll('input[name="' + name + '"]')); }
+  function chosen() { return choices().findIndex(function (input) { return input.checked; }); }
+
+  function play() {
+    if (chosen() === choices().length - 1) choices()[0].click();
+    else step();
+    playing = setInterval(step, 900);
+    button.textContent = "\u25A0 Stop";
+  }
+
+  function stop() {
+    clearInterval(playing);
+    playing = null;
+    button.textContent = "\u25B6 Play";
+  }
+
+  function step() {
+    var next = chosen() + 1, all = choices();
+    if (!chart.isConnected) return stop();
+    all[next].click();
+    if (next === all.length - 1) stop();
+  }
+}
+
+// names for what Vega leaves without: its menu, and groups of marks, which it tells only by their kind
+function nameParts(chart) {
+  chart.querySelectorAll("summary").forEach(function (menu) { menu.setAttribute("aria-label", "picture and data"); });
+  chart.querySelectorAll("svg [role='graphics-symbol']:not([aria-label])").forEach(function (marks) {
+    marks.setAttribute("aria-label", marks.getAttribute("aria-roledescription") || "marks");
+  });
 }
 
 // links to the two largest tables, in the menu of the pictures; smaller ones are ticks and frames

@@ -31,7 +31,7 @@ def build(profile: str = "digits", output: str | Path = BUILD, store: str | Path
         try:
             chapters = find_chapters(parameters, output / "executed")
             execute_all(chapters, parameters)
-            lay_out(chapters, output / "stage", profile)
+            lay_out(chapters, output / "stage")
             render(output / "stage", output)
         except OSError as error:
             said = error.strerror or error

@@ -39,7 +39,8 @@ def chapter_names(root: Path = ROOT) -> list[str]:
 def page_names(root: Path = ROOT) -> list[str]:
     """The names of all pages in the order of `_toc.yml`."""
     toc = yaml.safe_load((root / "_toc.yml").read_text())
-    return [Path(entry).name for entry in [toc["root"], *(chapter["file"] for chapter in toc["chapters"])]]
+    files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    return [Path(file).name for file in (toc["root"], *files)]
 
 
 def find_chapters(parameters: Mapping[str, str], folder: Path, root: Path = ROOT) -> list[Chapter]:

@@ -9,15 +9,15 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from lmclib.book.ledger import rows_path
-from lmclib.book.measuring import chapter_settings, measure, measuring_chapters
+from lmclib.book.measuring import FOLDER, chapter_settings, measured_so_far, measuring_chapters
 from lmclib.book.profiles import COMMITTED
 from lmclib.errors import LmcError
 from lmclib.files import find_addressed, read_json, write_text
 from lmclib.provenance import hardware
-from lmclib.root import RUNS, from_root
+from lmclib.root import ROOT, RUNS, from_root
 from lmclib.runs.checkpoints import step_name
 from lmclib.runs.family import Family
-from lmclib.store.dry_run import DryRun, NotRun, dry_run
+from lmclib.store.dry_run import DryRun, dry_run
 from lmclib.store.results import CARDS, committed_results
 
 SCALES = {"paper": "Paper scale", "cifar": "Real images", "digits": "Embedded data"}  # what tabs call the profiles
@@ -67,14 +67,13 @@ def find_results(chapter: str, profile: str, store: str | Path = RUNS, needed: s
         chapter: its name.
         profile: the scale.
         store: a store that may have what is not committed.
-        needed: the variable up to which they are needed; all by default.
+        needed: the variable that must be there, whatever else is missing; all by default.
     """
     given = {"profile": profile, "store": str(store), **_summary(chapter, profile).get("given", {})}
     for seeds in _seed_counts(chapter, given):
-        try:
-            with dry_run() as found:
-                tables = measure(chapter, {**given, **seeds}, needed)
-        except NotRun:
+        with dry_run() as found:
+            tables, missing = measured_so_far(chapter, {**given, **seeds})
+        if missing and needed not in tables:
             continue
         said = f"{_what(tables)}; {caption(summarise(chapter, found, profile, {}))}"
         changed = ", ".join(sorted(found.changed)).replace("_", " ")
@@ -94,7 +93,8 @@ def _what(tables: Mapping[str, object]) -> str:
     if not families:
         return f"Profile {settings.profile}; seed {settings.seed}"
     seeds = [family.spec.seed for family in families]
-    trained = f"{settings.model} on {families[0].card.label}, {settings.epochs} epochs"
+    precision = "" if families[0].spec.precision == "float32" else f" in {families[0].spec.precision}"
+    trained = f"{settings.model} on {families[0].card.label}, {settings.epochs} epochs{precision}"
     forks = (
         f"; forks {', '.join(f'{fork:g}' for fork in settings.fork_epochs)}"
         if "fork_epochs" in settings.overridden
@@ -121,12 +121,10 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: 
     store, results = from_root(store), committed_results()
     tables, families, judged, missing, finished = {}, {}, [], "", False
     for seeds in reversed(_seed_counts(chapter, {"profile": profile, "store": str(store), **given})):
-        try:
-            with dry_run() as found:
-                measure(chapter, {"profile": profile, "store": str(store), **given, **seeds})
-            judged, finished = found.judged, True
-        except NotRun as not_run:
-            missing = missing or str(not_run)
+        with dry_run() as found:
+            _, left = measured_so_far(chapter, {"profile": profile, "store": str(store), **given, **seeds})
+        judged, finished = found.judged or judged, finished or left is None
+        missing = missing or str(left or "")
         tables |= dict.fromkeys(found.tables)
         families |= {id(family): family for family in found.families}
     if not tables:
@@ -139,7 +137,7 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: 
         )
     found.tables, found.families = list(tables), list(families.values())
     # what is finished stays in the book, such as a part of the forks, until all that was asked for is
-    shown = given if finished else _summary(chapter, profile).get("given", given)
+    shown = _anywhere(given) if finished else _summary(chapter, profile).get("given", _anywhere(given))
     summary = summarise(chapter, found, profile, shown)
     for folder in new:
         target = results / read_json(folder / "provenance.json")["question"]
@@ -152,6 +150,15 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: 
         _merge(rows_path(results, profile, chapter), {row["claim"]: {**row, "profile": profile} for row in judged})
     write_text(summary_path(chapter, profile), json.dumps(summary, indent=1))
     return {**summary, "missing": missing}
+
+
+def _anywhere(given: Mapping[str, object]) -> dict[str, object]:
+    """Parameters without a path of this machine: a folder within the repository from there, any other by its name alone."""
+    data = str(given.get("data", ""))
+    if not data.startswith(FOLDER):
+        return dict(given)
+    path = Path(data.removeprefix(FOLDER))
+    return {**given, "data": f"{FOLDER}{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.name}"}
 
 
 def _pack_networks(families: Collection[Family], results: Path) -> list[str]:

@@ -83,7 +83,7 @@ class Settings:
             f"<tr><td>{name}</td><td>{html.escape(str(value))}</td><td>{'given' if name in self._given else 'from the profile'}</td></tr>"
             for name, value in self._values.items()
         )
-        return f"<table class='lmc-settings'><thead><tr><th>parameter</th><th>value</th><th></th></tr></thead><tbody>{rows}</tbody></table>"
+        return f"<table class='lmc-settings'><thead><tr><th>parameter</th><th>value</th><th>source</th></tr></thead><tbody>{rows}</tbody></table>"
 
     def __repr__(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self._values.items())

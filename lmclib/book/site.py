@@ -1,21 +1,17 @@
 """The site: executed chapters laid out as their sources are, and rendered without running anything."""
 
 import hashlib
-import json
-import os
-import platform
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
 
 from lmclib.book.api import library_page
-from lmclib.book.chapters import Chapter, chapter_names
+from lmclib.book.chapters import Chapter
+from lmclib.book.status import status_page
 from lmclib.errors import LmcError
 from lmclib.files import digest, exchange, write_text
 from lmclib.processes import ChildProcesses
@@ -25,17 +21,17 @@ READING = 0.1  # seconds in which whoever is just listing a folder that was repl
 INJECTED = "injected-parameters"  # the tag of the cell that papermill puts in
 
 
-def lay_out(chapters: Sequence[Chapter], stage: Path, profile: str) -> None:
+def lay_out(chapters: Sequence[Chapter], stage: Path) -> None:
     """Lay out the executed notebooks as their sources are laid out, so that rendering runs nothing."""
     (stage / "book").mkdir(parents=True, exist_ok=True)
-    for name in ("_config.yml", "_toc.yml"):
+    for name in ("_config.yml", "_toc.yml", "CITATION.cff"):
         _copy(ROOT / name, stage / name)
     for path in sorted((ROOT / "book").rglob("*")):
         if path.is_file() and path.suffix != ".ipynb" and ".ipynb_checkpoints" not in path.parts:
             _copy(path, stage / path.relative_to(ROOT))
     for chapter in chapters:
         _merge_notebook(chapter, stage / chapter.source.relative_to(ROOT))
-    for name, text in (("built", _built(chapters, profile)), ("library", library_page())):
+    for name, text in (("library", library_page()), ("status", status_page(chapters))):
         _write(text, stage / "book" / f"{name}.md")
 
 
@@ -60,35 +56,6 @@ def _merge_notebook(chapter: Chapter, target: Path) -> None:
     for cell, done in zip((cell for cell in source.cells if cell.cell_type == "code"), ran, strict=True):
         cell.outputs, cell.execution_count = done.outputs, done.execution_count
     _write(nbformat.writes(source), target)
-
-
-def _built(chapters: Sequence[Chapter], profile: str) -> str:
-    """Which machine built this copy, and how long each chapter took."""
-    rows, dates = [], []
-    order = chapter_names()
-    for chapter in sorted(chapters, key=lambda chapter: order.index(chapter.name)):
-        record = json.loads(chapter.executed.read_text())["metadata"]["papermill"]
-        dates.append(record["start_time"][:10])
-        rows.append(f"| {chapter.name} | {record['duration']:.0f} |")
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "altair", "jupyter-book"))
-    lines = [
-        f"Profile `{profile}`, run on {max(dates)}: Python {platform.python_version()}, {packages}; "
-        f"{platform.system()} on {platform.machine()} with {os.cpu_count()} cores, {_accelerator()}.",
-        "",
-        "| chapter | seconds |",
-        "| --- | ---: |",
-        *rows,
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _accelerator() -> str:
-    """The GPU's name by its own driver: asking PyTorch would cost seconds at every build."""
-    if (driver := shutil.which("nvidia-smi")) is None:
-        return "no GPU"
-    asked = [driver, "--query-gpu=name", "--format=csv,noheader"]
-    said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-    return said.splitlines()[0] if said else "no GPU"
 
 
 def render(stage: Path, output: Path) -> None:

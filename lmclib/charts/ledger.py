@@ -84,12 +84,13 @@ def _block(row: Mapping[str, object]) -> str:
     mark = f"<p class='lmc-verdict lmc-{row['verdict'].replace(' ', '-')}'>{MARKS[row['verdict']]} {row['verdict']}"
     if not row["parts"]:
         return f"{mark}</p>"
-    safe = {key: html.escape(str(row[key]), quote=True) for key in ("scale", "profile", "chapter", "figure")}
+    safe = {key: html.escape(str(row[key]), quote=True) for key in ("scale", "fit", "profile", "chapter", "figure")}
     where = f"<a href='{safe['chapter']}.html#{safe['figure']}'>{safe['chapter'].replace('_', ' ')}</a>"
     scale = SCALES.get(safe["profile"], safe["profile"])
+    fit = f"<p class='lmc-fit'>{safe['fit'].capitalize()}.</p>" if safe["fit"] else ""
     lines = "".join(_line(part) for part in row["parts"])
     return (
-        f"{mark} <small>{scale}: {safe['scale']} ({where})</small></p>"
+        f"{mark} <small>{scale}: {safe['scale']} ({where})</small></p>{fit}"
         f"<div class='lmc-scroll'><table><tbody>{lines}</tbody></table></div>"
     )
 

@@ -157,10 +157,9 @@ def _to_html(spec: dict, **_: object) -> dict[str, str]:
     """A container whose id is a hash of the chart, and the call that draws it."""
     name = f"chart-{hashlib.sha256(_json(spec).encode()).hexdigest()[:12]}"
     label = html.escape(spec.get("description", ""), quote=True)
-    # an image has no controls in it
-    role = "group" if any("bind" in param for param in spec.get("params", [])) else "img"
     return {
-        "text/html": f'<div class="lmc-chart" id="{name}" role="{role}" aria-label="{label}"></div>'
+        # a group, as every chart has a menu, and an image must have no controls in it
+        "text/html": f'<div class="lmc-chart" id="{name}" role="group" aria-label="{label}"></div>'
         f'<script>lmcChart("#{name}",{_json(spec)},{_json(narrow(spec))})</script>',
         "text/plain": label or "chart",
     }

@@ -6,7 +6,8 @@ import altair as alt
 import ipywidgets as widgets
 import pandas as pd
 
-from lmclib.charts import forking, live
+from lmclib.charts import live
+from lmclib.charts.fork_figure import fork_figure
 from lmclib.widgets.choice import Choice
 from lmclib.widgets.experiment import ENDS, LOSSES, REST, Experiment
 from lmclib.widgets.live import charts_offline
@@ -120,8 +121,8 @@ class Shown(widgets.VBox):
         if ENDS in new:
             self._draw_barrier()
             self.measure.layout.display = None
-        if REST in new:
-            self.ridge.show(forking.evolution(table), choice)
+        if REST in new and experiment.parents is not None:
+            self.ridge.show(fork_figure(table, experiment.parents), choice)
 
     def pin(self, keep: bool) -> None:
         """Lay what is shown over all that is shown later, or no longer lay anything."""

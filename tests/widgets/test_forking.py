@@ -255,7 +255,13 @@ def test_tables_are_those_of_the_chapter(explorers):
     explorer = explorers.run(explorers.make())
     families = lmc.fork_all([explorer.controls.choice().spec], explorer.settings.store)
     tables = [
-        lmc.barrier_evolution(families, 11, pairs=[(0, 1)], norm_stats=treatment, examples=explorer.settings.examples)
+        lmc.barrier_evolution(
+            families,
+            lmc.ALPHAS[explorer.settings.profile],
+            pairs=[(0, 1)],
+            norm_stats=treatment,
+            examples=explorer.settings.examples,
+        )
         for treatment in ("interpolate", "recompute")
     ]
     expected = in_order(pd.concat(tables))

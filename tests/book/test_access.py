@@ -1,0 +1,70 @@
+"""The pages for those who read by ear, by keyboard, or in the dark."""
+
+import hashlib
+
+import pytest
+
+from lmclib.book.chapters import page_names
+from lmclib.root import ROOT
+
+VENDOR = ROOT / "tests" / "vendor"
+DARK = "() => { const root = document.documentElement; root.dataset.theme = root.dataset.mode = 'dark' }"
+
+
+@pytest.fixture
+def page(browser):
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    yield context.new_page()
+    context.close()
+
+
+def violations(page, **options) -> list[str]:
+    """What axe-core finds on a page; `incomplete` results, which it leaves to a person, are not among it."""
+    found = page.evaluate("options => axe.run(document, options)", {"resultTypes": ["violations"], **options})
+    return [
+        f"{broken['id']}: {node['html'][:200]} ({node['failureSummary'][:300]})"
+        for broken in found["violations"]
+        for node in broken["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("name", [*(f"book/{name}" for name in page_names()), "search"])
+def test_axe_finds_no_violation_light_or_dark(name, page, site):
+    page.goto(f"{site}/{name}.html", wait_until="networkidle")
+    for chart in page.locator(".lmc-chart:visible").all():
+        chart.locator("summary").wait_for()
+    page.evaluate((VENDOR / "axe.min.js").read_text())
+    assert not violations(page)
+    page.evaluate(DARK)
+    page.wait_for_timeout(300)  # colours fade
+    assert not violations(page, runOnly=["color-contrast"])  # all that a theme changes
+
+
+def test_the_script_that_looks_is_the_one_that_was_published():
+    for line in (VENDOR / "SHA256SUMS").read_text().splitlines():
+        digest, name = line.split()
+        assert hashlib.sha256((VENDOR / name).read_bytes()).hexdigest() == digest
+        assert f"| {name} |" in (VENDOR / "README.md").read_text()
+
+
+def test_every_control_is_reached_and_moved_by_keyboard(page, site):
+    page.goto(f"{site}/book/toy_barriers.html", wait_until="networkidle")
+    chart = page.locator(".lmc-chart").first
+    chart.locator("summary").wait_for()
+    wanted = page.locator(".lmc-chart:visible input, .lmc-chart:visible summary").count()
+    page.evaluate("() => { window.reached = new Set(); document.body.focus() }")
+    for _ in range(200):
+        page.keyboard.press("Tab")
+        reached = page.evaluate(
+            "() => { const e = document.activeElement; if (e.closest('.lmc-chart')) reached.add(e); return reached.size }"
+        )
+        if reached == wanted:
+            break
+    assert reached == wanted
+    title = chart.locator("svg .role-title-text").last
+    before = title.text_content()
+    chart.locator("input[type=range]").first.focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(300)
+    assert title.text_content() != before
