@@ -7,12 +7,15 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 READY := .venv/.ready
 
-.PHONY: help book test lab paper campaign paper-tables bench lock clean
+.PHONY: help book pdf test lab paper campaign paper-tables bench lock clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
 book: $(READY) ## run the chapters that changed and build the site (PROFILE=smoke, digits or paper)
 	@python -m lmclib build --profile $(PROFILE)
+
+pdf: $(READY) ## the same as one PDF, _build/book.pdf; needs Chromium
+	@python -m lmclib build --profile $(PROFILE) --pdf
 
 test: $(READY) ## every test, as many at once as there are cores
 	@python -m pytest -n auto --dist worksteal

@@ -70,6 +70,8 @@ _FILES = {
     "book.ledger": ("judge",),
     "book.results": ("results_by_scale",),
     "book.sentences": ("glue", "say"),
+    "merging.plan": ("MergePlan", "merge_plan"),
+    "merging.merge": ("Merged", "merge"),
 }
 PUBLIC = {name: file for file, names in _FILES.items() for name in names}  # public name -> file below this folder
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from lmclib import checkpoint_commands
 from lmclib.errors import LmcError
 
 FAILED, UNFINISHED = 1, 3  # exit statuses, beside 0 and typer's own 2 for wrong use
@@ -117,18 +118,20 @@ def build(
         typer.Option(metavar="DIR", help="Folder that receives html/.", show_default="_build of the repository"),
     ] = None,
     store: StoreFolder = None,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Print it as one PDF, too; needs Chromium.")] = False,
 ) -> None:
     """Execute the chapters that changed and render the site.
 
     Example: `lmclib build --profile smoke --output /tmp/book`
 
-    Out comes the site, whose first page is named at the end; it opens from disk.
+    Out comes the site, whose first page is named at the end; it opens from disk. With `--pdf` there is `book.pdf` beside it.
     """
-    from lmclib.book.build import build
+    from lmclib.book.build import PDF, build
 
     folders = {"output": output, "store": store}
-    page = build(profile, **{name: _absolute(path) for name, path in folders.items() if path is not None})
-    typer.echo(f"The book is at {page.resolve()}")
+    given = {name: _absolute(path) for name, path in folders.items() if path is not None}
+    page = build(profile, **given, pdf=pdf).resolve()
+    typer.echo(f"The book is at {page}{f' and at {page.parent.with_name(PDF)}' if pdf else ''}")
 
 
 @app.command(rich_help_panel=BOOK, cls=_WithParameters)
@@ -224,6 +227,9 @@ def plan(
         typer.echo(str(estimate(chapter, {"profile": profile, **_given(p)}, progress=True)))
     except NotRun as missing:
         typer.echo(f"{missing}; {chapter} measures no networks on images, so it needs no GPU and has no estimate")
+
+
+checkpoint_commands.register(app)
 
 
 @results_app.command("list")

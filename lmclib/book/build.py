@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lmclib.book.chapters import find_chapters
+from lmclib.book.chapters import find_chapters, page_names
 from lmclib.book.execute import execute_all
 from lmclib.book.site import lay_out, render
 from lmclib.errors import LmcError
@@ -10,9 +10,10 @@ from lmclib.locks import locked
 from lmclib.root import RUNS, from_root
 
 BUILD = "_build"  # from the repository's root
+PDF = "book.pdf"  # in it
 
 
-def build(profile: str = "digits", output: str | Path = BUILD, store: str | Path = RUNS) -> Path:
+def build(profile: str = "digits", output: str | Path = BUILD, store: str | Path = RUNS, pdf: bool = False) -> Path:
     """Execute the chapters that changed, render the site, and return its first page.
 
     Two builds of one folder wait for each other; until a site is whole the folder has the one before.
@@ -21,6 +22,7 @@ def build(profile: str = "digits", output: str | Path = BUILD, store: str | Path
         profile: the scale at which chapters run.
         output: the folder that receives `html/` and keeps executed chapters.
         store: where runs are remembered.
+        pdf: whether to print the site as one file, too, `book.pdf` beside `html/`.
 
     Raises:
         LmcError: a chapter failed (its notebook is then in `reports/`), the site has a warning, or the folder cannot be written to.
@@ -33,6 +35,10 @@ def build(profile: str = "digits", output: str | Path = BUILD, store: str | Path
             execute_all(chapters, parameters)
             lay_out(chapters, output / "stage")
             render(output / "stage", output)
+            if pdf:
+                from lmclib.book.pdf import print_pdf  # its packages only when asked for
+
+                print_pdf(output / "html", page_names(), output / PDF)
         except OSError as error:
             said = error.strerror or error
             raise LmcError(

@@ -17,7 +17,7 @@ from lmclib.errors import LmcError
 from lmclib.processes import ChildProcesses
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-PATIENCE = 20_000  # milliseconds of the page's own time, in which formulas are set and charts are drawn
+PATIENCE = 5_000  # milliseconds of the page's own time, in which formulas are set and charts are drawn
 FOOTER = "<style>@page {{ @bottom-left {{ content: '{title}' }} @bottom-right {{ content: counter(page) }} }} html {{ counter-reset: page {before} }}</style>"
 TITLE = re.compile(r"<title>(.*?)(?: &#8212; .*?| — .*?)?</title>", re.DOTALL)
 
@@ -44,7 +44,7 @@ def print_pdf(site: Path, names: Sequence[str], target: Path) -> None:
             starts[name] = len(book.pages)
             title = _print_page(site / "book" / f"{name}.html", Path(folder, name), browser, starts[name], processes)
             book.append(PdfReader(Path(folder, name)), import_outline=False)
-            book.add_outline_item(title, starts[name])
+            book.add_outline_item(title=title, page_number=starts[name])
     _link_inside(book, starts)
     book.write(target)
 

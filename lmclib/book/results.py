@@ -5,12 +5,14 @@ import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from tqdm.auto import tqdm
 
 from lmclib.book.ledger import rows_path
 from lmclib.book.measuring import FOLDER, chapter_settings, measured_so_far, measuring_chapters
 from lmclib.book.profiles import COMMITTED
+from lmclib.book.settings import Settings
 from lmclib.errors import LmcError
 from lmclib.files import find_addressed, read_json, write_text
 from lmclib.provenance import hardware
@@ -23,6 +25,10 @@ from lmclib.store.results import CARDS, committed_results
 SCALES = {"paper": "Paper scale", "cifar": "Real images", "digits": "Embedded data"}  # what tabs call the profiles
 MOST_BYTES = 25_000_000  # of all committed results, which everyone who clones the book downloads
 MOST_OF_NETWORKS = 6_000_000  # of these
+
+
+# by the settings of the chapter that looked it up: what was found at other scales, as its figures all ask for it
+_looked_up: WeakKeyDictionary[Settings, dict] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ def results_by_scale(chapter: str, tables: Mapping[str, object], needed: str) ->
     here = Results(tables, f"{_what(tables)}; {hardware()}")
     own = SCALES.get(settings.profile, SCALES["digits"])
     others = [scale for scale in COMMITTED if settings.has_profile(scale) and SCALES[scale] != own]
-    found = {scale: find_results(chapter, scale, settings.store, needed) for scale in others}
+    found = {scale: find_results(chapter, scale, settings.store, needed, settings) for scale in others}
     if missing := [SCALES[scale].lower() for scale, results in found.items() if results is None]:
         how = f"`lmclib plan {chapter}` says what that would take"
         here = Results(tables, f"{here.said}; not run on the scales {' and '.join(missing)} ({how})")
@@ -58,7 +64,9 @@ def results_by_scale(chapter: str, tables: Mapping[str, object], needed: str) ->
     return {name: by_name[name] for name in SCALES.values() if name in by_name}
 
 
-def find_results(chapter: str, profile: str, store: str | Path = RUNS, needed: str | None = None) -> Results | None:
+def find_results(
+    chapter: str, profile: str, store: str | Path = RUNS, needed: str | None = None, asked_by: Settings | None = None
+) -> Results | None:
     """A chapter's results at a profile, committed or in a store, of as many seeds as are finished; None where not one is.
 
     Nothing is computed.
@@ -68,11 +76,16 @@ def find_results(chapter: str, profile: str, store: str | Path = RUNS, needed: s
         profile: the scale.
         store: a store that may have what is not committed.
         needed: the variable that must be there, whatever else is missing; all by default.
+        asked_by: the settings of a chapter that asks again and again: what was looked up for them is kept with them.
     """
     given = {"profile": profile, "store": str(store), **_summary(chapter, profile).get("given", {})}
+    kept = {} if asked_by is None else _looked_up.setdefault(asked_by, {})
     for seeds in _seed_counts(chapter, given):
-        with dry_run() as found:
-            tables, missing = measured_so_far(chapter, {**given, **seeds})
+        at = profile, *seeds.values()
+        if at not in kept:
+            with dry_run() as found:
+                kept[at] = *measured_so_far(chapter, {**given, **seeds}), found
+        tables, missing, found = kept[at]
         if missing and needed not in tables:
             continue
         said = f"{_what(tables)}; {caption(summarise(chapter, found, profile, {}))}"

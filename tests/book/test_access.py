@@ -18,9 +18,10 @@ def page(browser):
     context.close()
 
 
-def violations(page, **options) -> list[str]:
-    """What axe-core finds on a page; `incomplete` results, which it leaves to a person, are not among it."""
-    found = page.evaluate("options => axe.run(document, options)", {"resultTypes": ["violations"], **options})
+def violations(page, left_out: list[str], **options) -> list[str]:
+    """What axe-core finds on a page but for some parts; `incomplete` results, which it leaves to a person, are not among it."""
+    asked = [{"exclude": [[part] for part in left_out]}, {"resultTypes": ["violations"], **options}]
+    found = page.evaluate("([where, options]) => axe.run(where, options)", asked)
     return [
         f"{broken['id']}: {node['html'][:200]} ({node['failureSummary'][:300]})"
         for broken in found["violations"]
@@ -34,10 +35,12 @@ def test_axe_finds_no_violation_light_or_dark(name, page, site):
     for chart in page.locator(".lmc-chart:visible").all():
         chart.locator("summary").wait_for()
     page.evaluate((VENDOR / "axe.min.js").read_text())
-    assert not violations(page)
+    # code and formulas are many and alike: those of one chapter are looked at
+    alike = [] if name == "book/toy_barriers" else [".highlight", "mjx-container"]
+    assert not violations(page, alike)
     page.evaluate(DARK)
     page.wait_for_timeout(300)  # colours fade
-    assert not violations(page, runOnly=["color-contrast"])  # all that a theme changes
+    assert not violations(page, alike, runOnly=["color-contrast"])  # all that a theme changes
 
 
 def test_the_script_that_looks_is_the_one_that_was_published():
