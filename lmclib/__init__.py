@@ -46,15 +46,18 @@ _FILES = {
         "prediction_table",
     ),
     "measures.agreement": ("agreement", "agreements"),
+    "measures.parents": ("parent_values",),
     "measures.geometry": ("distance", "layer_distances", "sibling_angle", "sibling_geometry", "solution_plane_cosine"),
     "measures.controls": ("parameter_set_barriers", "random_set_barriers"),
     "claims.catalogue": ("CLAIMS",),
     "claims.verdicts": ("Part",),
+    "claims.fit": ("fit_said",),
     "claims.forking": ("forking_claims", "stable_from"),
-    "claims.layers": ("layer_claims",),
+    "claims.layers": ("layer_set_claims", "learning_rate_claims", "single_layer_claims"),
     "claims.predictions": ("better_predictor_claim", "prediction_claims"),
     "book.settings": ("parameters",),
     "book.profiles": (
+        "ALPHAS",
         "DEEP_LINEAR",
         "FORKING",
         "LAYERS",
@@ -67,6 +70,8 @@ _FILES = {
     "book.ledger": ("judge",),
     "book.results": ("results_by_scale",),
     "book.sentences": ("glue", "say"),
+    "merging.plan": ("MergePlan", "merge_plan"),
+    "merging.merge": ("Merged", "merge"),
 }
 PUBLIC = {name: file for file, names in _FILES.items() for name in names}  # public name -> file below this folder
 

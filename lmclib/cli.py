@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from lmclib import checkpoint_commands
 from lmclib.errors import LmcError
 
 FAILED, UNFINISHED = 1, 3  # exit statuses, beside 0 and typer's own 2 for wrong use
@@ -226,6 +227,9 @@ def plan(
         typer.echo(str(estimate(chapter, {"profile": profile, **_given(p)}, progress=True)))
     except NotRun as missing:
         typer.echo(f"{missing}; {chapter} measures no networks on images, so it needs no GPU and has no estimate")
+
+
+checkpoint_commands.register(app)
 
 
 @results_app.command("list")

@@ -13,6 +13,7 @@ from lmclib.errors import LmcError
 Precision = Literal["float32", "bf16"]
 PRECISIONS = get_args(Precision)
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # mallopt's options, from malloc.h
+MMAP_THRESHOLD, LARGE_BLOCK = -3, 2**20  # one more of them, and bytes
 
 
 def default_device() -> torch.device:
@@ -89,3 +90,17 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # another C library
         return False
     return bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, -1))  # no mapped blocks, no handing back
+
+
+@cache
+def give_freed_memory_back() -> bool:
+    """Hand every block of a megabyte or more back to the system as soon as it is freed; whether that is possible here.
+
+    The opposite of `keep_freed_memory`, for a process whose networks hardly fit: freed blocks below 32 MB would else be kept, in pieces
+    that the next tensor often does not fit into.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        return False
+    return bool(mallopt(MMAP_THRESHOLD, LARGE_BLOCK))

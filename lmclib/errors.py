@@ -13,3 +13,13 @@ class LmcError(ValueError):
 
     def _render_traceback_(self) -> list[str]:
         return [str(self)]
+
+
+def first_line(error: Exception) -> str:
+    r"""What an exception says, in one line and without a full stop; its kind where it says nothing.
+
+    Example:
+        >>> first_line(ValueError("no such name.\nSee the manual.")), first_line(KeyError())
+        ('no such name', 'KeyError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,4 +1,4 @@
-// Draws the book's charts: the layout that fits the page, and a menu that saves the picture and its data.
+// Draws the book's charts: the layout that fits the page, a button that plays what there is to play, and a menu that saves picture and data.
 "use strict";
 
 function lmcChart(id, wide, narrow) {
@@ -17,12 +17,48 @@ function lmcChart(id, wide, narrow) {
         var chart = document.querySelector(id);
         nameParts(chart);
         offerData(chart, wide.datasets || {});
+        if (wide.usermeta && wide.usermeta.play) offerPlay(chart, wide.usermeta.play);
       })
       .catch(function (error) { console.error(error); });
   }
 
   draw();
   phone.addEventListener("change", draw);
+}
+
+// a button that steps through the choices of one control, from the chosen one to the last, or again from the first
+function offerPlay(chart, name) {
+  var form = chart.querySelector("form.vega-bindings");
+  var button = document.createElement("button");
+  var playing = null;
+  button.type = "button";
+  button.className = "lmc-play";
+  form.insertBefore(button, form.firstChild);
+  button.addEventListener("click", function () { playing === null ? play() : stop(); });
+  stop();
+
+  function choices() { return Array.prototype.slice.call(form.querySelectorAll('input[name="' + name + '"]')); }
+  function chosen() { return choices().findIndex(function (input) { return input.checked; }); }
+
+  function play() {
+    if (chosen() === choices().length - 1) choices()[0].click();
+    else step();
+    playing = setInterval(step, 900);
+    button.textContent = "\u25A0 Stop";
+  }
+
+  function stop() {
+    clearInterval(playing);
+    playing = null;
+    button.textContent = "\u25B6 Play";
+  }
+
+  function step() {
+    var next = chosen() + 1, all = choices();
+    if (!chart.isConnected) return stop();
+    all[next].click();
+    if (next === all.length - 1) stop();
+  }
 }
 
 // names for what Vega leaves without: its menu, and groups of marks, which it tells only by their kind

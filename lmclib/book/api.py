@@ -19,6 +19,7 @@ TITLES = {
     "measures": "Measures",
     "claims": "Claims and verdicts",
     "book": "Chapters",
+    "merging": "Your own checkpoints",
 }
 SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Source|Example):$")
 ENTRY = re.compile(r"    (\*{0,2}\w+): (.*)")

@@ -109,6 +109,7 @@ class _Estimating(DryRun):
         for step in family.fork_steps:
             for sibling in range(family.spec.siblings):
                 self.owner[family.child_name(step, sibling)] = family
+        self.owner[family.parent_name] = family
         depth = len(find_layers(family.model, torch.zeros(2, *shape)))
         family.model = MLP((1, 1, 1), len(family.card.classes), (1,) * (depth - 1), "tanh")
         family.data = _stand_in(family)
@@ -117,9 +118,9 @@ class _Estimating(DryRun):
     def table(self, found: Answer | None, question: Question, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         self.on_table()
         description = question.description
-        children = description.get("children", [])
-        family = self.owner.get(children[0]) if children else None
-        alike = {k: v for k, v in description.items() if k not in ("children", "epoch", "epochs")}
+        first, *_ = description.get("children") or [description.get("parent")]
+        family = self.owner.get(first)
+        alike = {k: v for k, v in description.items() if k not in ("children", "parent", "step", "epoch", "epochs")}
         if family is None:  # no measurement of networks, so nothing can stand in for it
             return super().table(found, question, compute)
         key = json.dumps([alike, family.spec.model, description.get("epochs")])

@@ -21,7 +21,7 @@ FOLDER = "ledger"  # in a store and among the results, with a folder a profile
 NOT_RUN = "not run"
 
 
-def judge(claim: str, parts: Sequence[Part], scale: str, settings: Settings, chapter: str) -> dict:
+def judge(claim: str, parts: Sequence[Part], scale: str, settings: Settings, chapter: str, fit: str = "") -> dict:
     """Judge a claim by its parts; write its row down if the chapter ran with its profile's own parameters.
 
     A rerun with other parameters is an experiment of its reader's: it shows its rows and leaves the book's alone.
@@ -32,6 +32,7 @@ def judge(claim: str, parts: Sequence[Part], scale: str, settings: Settings, cha
         scale: model, data and length of the runs.
         settings: the chapter's settings; the row goes to their store.
         chapter: the chapter's name.
+        fit: whether the networks fit their training data, from `fit_said`; empty where there are none.
 
     Returns:
         The row, in plain values: what `lmclib.charts.ledger.cards` shows.
@@ -44,6 +45,7 @@ def judge(claim: str, parts: Sequence[Part], scale: str, settings: Settings, cha
     if not parts:
         raise LmcError(f"claim={claim!r}: has no part to judge")
     own = {"claim": claim, "parts": [part.as_row() for part in parts], "scale": scale, "figure": FIGURES.get(claim, "")}
+    own |= {"fit": fit} if fit else {}
     row = {**own, "chapter": chapter, "profile": settings.profile}
     if (dry := current_dry_run()) is not None:
         dry.judged.append(row)
@@ -106,6 +108,7 @@ def part_table(found: Sequence[Mapping[str, object]]) -> pd.DataFrame:
                     "n": len(part.values),
                     "profile": row["profile"],
                     "scale": row["scale"],
+                    "fit": row.get("fit", ""),
                     "chapter": row["chapter"],
                 }
             )
@@ -133,7 +136,7 @@ def claim_table(found: Sequence[Mapping[str, object]], claims: Sequence[str]) ->
             "objection": claim.objection,
             "verdict": verdict(parts_in(row)) if row else NOT_RUN,
             "parts": parts_in(row) if row else [],
-            **{name: row.get(name, "") for name in ("profile", "scale", "chapter", "figure")},
+            **{name: row.get(name, "") for name in ("profile", "scale", "fit", "chapter", "figure")},
         }
         for claim in map(CLAIMS.get, claims)
         for row in by_claim.get(claim.id, [{}])

@@ -11,6 +11,7 @@ from lmclib.book.settings import Settings
 from lmclib.errors import LmcError
 from lmclib.processes import ChildProcesses
 from lmclib.root import ROOT, from_root
+from lmclib.store.dry_run import NotRun
 
 BOOK = from_root("book")
 TAG = "measure"  # of the cells that train and measure, in a notebook
@@ -22,13 +23,12 @@ def measuring_chapters() -> list[str]:
     return [path.stem for path in sorted(BOOK.glob("*.ipynb")) if _cells(path)]
 
 
-def measure(chapter: str, given: Mapping[str, object], until: str | None = None) -> dict[str, object]:
+def measure(chapter: str, given: Mapping[str, object]) -> dict[str, object]:
     """Run a chapter's measuring cells, in order and in this process.
 
     Args:
         chapter: its name.
         given: parameters that override those of its first cell.
-        until: the name of a variable; cells after the one that sets it are left out.
 
     Returns:
         The variables that the cells leave behind.
@@ -36,7 +36,26 @@ def measure(chapter: str, given: Mapping[str, object], until: str | None = None)
     Raises:
         LmcError: no such chapter, one without anything to measure, a wrong parameter, or what the cells raise.
     """
-    return _run_cells(chapter, _source(chapter), given, until)
+    return _run_cells(chapter, _source(chapter), given)
+
+
+def measured_so_far(chapter: str, given: Mapping[str, object]) -> tuple[dict[str, object], NotRun | None]:
+    """As `measure` in a dry run, but cells whose tables are not all there are passed over, and those that need what these would set.
+
+    Returns:
+        The variables that the others leave behind, and the first thing that is missing, if any is.
+    """
+    first, *rest = _source(chapter)
+    namespace, missing = _run_cells(chapter, [first], given), None
+    for i, cell in enumerate(rest, 1):
+        try:
+            _run(cell, f"<{chapter}: measuring cell {i}>", namespace)
+        except NotRun as error:
+            missing = missing or error
+        except NameError:
+            if missing is None:
+                raise
+    return namespace, missing
 
 
 def chapter_settings(chapter: str, given: Mapping[str, object]) -> Settings:
@@ -104,9 +123,7 @@ def absolute_paths(given: Mapping[str, object], base: Path) -> dict[str, object]
     return absolute
 
 
-def _run_cells(
-    chapter: str, cells: Sequence[str], given: Mapping[str, object], until: str | None = None
-) -> dict[str, object]:
+def _run_cells(chapter: str, cells: Sequence[str], given: Mapping[str, object]) -> dict[str, object]:
     """The variables that a parameters cell, given parameters and the cells after it leave behind."""
     first, *rest = cells
     # functions of a cell have the name that they have in a notebook, so that they find the same tables
@@ -115,8 +132,6 @@ def _run_cells(
     namespace.update(given)
     for i, cell in enumerate(rest, 1):
         _run(cell, f"<{chapter}: measuring cell {i}>", namespace)
-        if until in namespace:
-            break
     return namespace
 
 

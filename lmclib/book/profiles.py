@@ -8,6 +8,8 @@ COMMITTED = ("cifar", "paper")  # whose tables are committed, as few could compu
 ALL = 50_000  # examples: as many as the largest training set has
 MEASURED = (1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 1)  # when children are measured, as parts of all epochs
 BATCH_SIZE = {"smoke": 32, "digits": 32, "cifar": 128, "paper": 128}
+# points on the segment between siblings, both ends among them; on real images as many as its committed tables have
+ALPHAS = {"smoke": 11, "digits": 25, "cifar": 11, "paper": 25}
 # by how much the learning rate is divided for comparison (A12); Layer-wise Linear Mode Connectivity has 0.05 and 0.001
 LOWER = {"smoke": 10, "digits": 10, "cifar": 10, "paper": 50}
 

@@ -5,24 +5,30 @@ import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from tqdm.auto import tqdm
 
 from lmclib.book.ledger import rows_path
-from lmclib.book.measuring import chapter_settings, measure, measuring_chapters
+from lmclib.book.measuring import FOLDER, chapter_settings, measured_so_far, measuring_chapters
 from lmclib.book.profiles import COMMITTED
+from lmclib.book.settings import Settings
 from lmclib.errors import LmcError
 from lmclib.files import find_addressed, read_json, write_text
 from lmclib.provenance import hardware
-from lmclib.root import RUNS, from_root
+from lmclib.root import ROOT, RUNS, from_root
 from lmclib.runs.checkpoints import step_name
 from lmclib.runs.family import Family
-from lmclib.store.dry_run import DryRun, NotRun, dry_run
+from lmclib.store.dry_run import DryRun, dry_run
 from lmclib.store.results import CARDS, committed_results
 
 SCALES = {"paper": "Paper scale", "cifar": "Real images", "digits": "Embedded data"}  # what tabs call the profiles
 MOST_BYTES = 25_000_000  # of all committed results, which everyone who clones the book downloads
 MOST_OF_NETWORKS = 6_000_000  # of these
+
+
+# by the settings of the chapter that looked it up: what was found at other scales, as its figures all ask for it
+_looked_up: WeakKeyDictionary[Settings, dict] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ def results_by_scale(chapter: str, tables: Mapping[str, object], needed: str) ->
     here = Results(tables, f"{_what(tables)}; {hardware()}")
     own = SCALES.get(settings.profile, SCALES["digits"])
     others = [scale for scale in COMMITTED if settings.has_profile(scale) and SCALES[scale] != own]
-    found = {scale: find_results(chapter, scale, settings.store, needed) for scale in others}
+    found = {scale: find_results(chapter, scale, settings.store, needed, settings) for scale in others}
     if missing := [SCALES[scale].lower() for scale, results in found.items() if results is None]:
         how = f"`lmclib plan {chapter}` says what that would take"
         here = Results(tables, f"{here.said}; not run on the scales {' and '.join(missing)} ({how})")
@@ -58,7 +64,9 @@ def results_by_scale(chapter: str, tables: Mapping[str, object], needed: str) ->
     return {name: by_name[name] for name in SCALES.values() if name in by_name}
 
 
-def find_results(chapter: str, profile: str, store: str | Path = RUNS, needed: str | None = None) -> Results | None:
+def find_results(
+    chapter: str, profile: str, store: str | Path = RUNS, needed: str | None = None, asked_by: Settings | None = None
+) -> Results | None:
     """A chapter's results at a profile, committed or in a store, of as many seeds as are finished; None where not one is.
 
     Nothing is computed.
@@ -67,14 +75,18 @@ def find_results(chapter: str, profile: str, store: str | Path = RUNS, needed: s
         chapter: its name.
         profile: the scale.
         store: a store that may have what is not committed.
-        needed: the variable up to which they are needed; all by default.
+        needed: the variable that must be there, whatever else is missing; all by default.
+        asked_by: the settings of a chapter that asks again and again: what was looked up for them is kept with them.
     """
     given = {"profile": profile, "store": str(store), **_summary(chapter, profile).get("given", {})}
+    kept = {} if asked_by is None else _looked_up.setdefault(asked_by, {})
     for seeds in _seed_counts(chapter, given):
-        try:
+        at = profile, *seeds.values()
+        if at not in kept:
             with dry_run() as found:
-                tables = measure(chapter, {**given, **seeds}, needed)
-        except NotRun:
+                kept[at] = *measured_so_far(chapter, {**given, **seeds}), found
+        tables, missing, found = kept[at]
+        if missing and needed not in tables:
             continue
         said = f"{_what(tables)}; {caption(summarise(chapter, found, profile, {}))}"
         changed = ", ".join(sorted(found.changed)).replace("_", " ")
@@ -94,7 +106,8 @@ def _what(tables: Mapping[str, object]) -> str:
     if not families:
         return f"Profile {settings.profile}; seed {settings.seed}"
     seeds = [family.spec.seed for family in families]
-    trained = f"{settings.model} on {families[0].card.label}, {settings.epochs} epochs"
+    precision = "" if families[0].spec.precision == "float32" else f" in {families[0].spec.precision}"
+    trained = f"{settings.model} on {families[0].card.label}, {settings.epochs} epochs{precision}"
     forks = (
         f"; forks {', '.join(f'{fork:g}' for fork in settings.fork_epochs)}"
         if "fork_epochs" in settings.overridden
@@ -121,12 +134,10 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: 
     store, results = from_root(store), committed_results()
     tables, families, judged, missing, finished = {}, {}, [], "", False
     for seeds in reversed(_seed_counts(chapter, {"profile": profile, "store": str(store), **given})):
-        try:
-            with dry_run() as found:
-                measure(chapter, {"profile": profile, "store": str(store), **given, **seeds})
-            judged, finished = found.judged, True
-        except NotRun as not_run:
-            missing = missing or str(not_run)
+        with dry_run() as found:
+            _, left = measured_so_far(chapter, {"profile": profile, "store": str(store), **given, **seeds})
+        judged, finished = found.judged or judged, finished or left is None
+        missing = missing or str(left or "")
         tables |= dict.fromkeys(found.tables)
         families |= {id(family): family for family in found.families}
     if not tables:
@@ -139,7 +150,7 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: 
         )
     found.tables, found.families = list(tables), list(families.values())
     # what is finished stays in the book, such as a part of the forks, until all that was asked for is
-    shown = given if finished else _summary(chapter, profile).get("given", given)
+    shown = _anywhere(given) if finished else _summary(chapter, profile).get("given", _anywhere(given))
     summary = summarise(chapter, found, profile, shown)
     for folder in new:
         target = results / read_json(folder / "provenance.json")["question"]
@@ -152,6 +163,15 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: 
         _merge(rows_path(results, profile, chapter), {row["claim"]: {**row, "profile": profile} for row in judged})
     write_text(summary_path(chapter, profile), json.dumps(summary, indent=1))
     return {**summary, "missing": missing}
+
+
+def _anywhere(given: Mapping[str, object]) -> dict[str, object]:
+    """Parameters without a path of this machine: a folder within the repository from there, any other by its name alone."""
+    data = str(given.get("data", ""))
+    if not data.startswith(FOLDER):
+        return dict(given)
+    path = Path(data.removeprefix(FOLDER))
+    return {**given, "data": f"{FOLDER}{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.name}"}
 
 
 def _pack_networks(families: Collection[Family], results: Path) -> list[str]:

@@ -9,7 +9,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from lmclib.book.ledger import claim_table
-from lmclib.claims.verdicts import Interval, Part
+from lmclib.claims.verdicts import Interval, Part, mean_interval
 
 MARKS = {"holds": "✓", "explained": "≈", "mixed": "◐", "undecided": "?", "fails": "✗", "not run": "·"}
 SCALES = {"smoke": "smoke test", "digits": "embedded digits", "cifar": "real images", "paper": "paper scale"}
@@ -84,37 +84,34 @@ def _block(row: Mapping[str, object]) -> str:
     mark = f"<p class='lmc-verdict lmc-{row['verdict'].replace(' ', '-')}'>{MARKS[row['verdict']]} {row['verdict']}"
     if not row["parts"]:
         return f"{mark}</p>"
-    safe = {key: html.escape(str(row[key]), quote=True) for key in ("scale", "profile", "chapter", "figure")}
+    safe = {key: html.escape(str(row[key]), quote=True) for key in ("scale", "fit", "profile", "chapter", "figure")}
     where = f"<a href='{safe['chapter']}.html#{safe['figure']}'>{safe['chapter'].replace('_', ' ')}</a>"
     scale = SCALES.get(safe["profile"], safe["profile"])
+    fit = f"<p class='lmc-fit'>{safe['fit'].capitalize()}.</p>" if safe["fit"] else ""
     lines = "".join(_line(part) for part in row["parts"])
     return (
-        f"{mark} <small>{scale}: {safe['scale']} ({where})</small></p>"
+        f"{mark} <small>{scale}: {safe['scale']} ({where})</small></p>{fit}"
         f"<div class='lmc-scroll'><table><tbody>{lines}</tbody></table></div>"
     )
 
 
 def _line(part: Part) -> str:
     name, unit, rival = (html.escape(text, quote=True) for text in (part.name, part.unit, part.rival))
-    low, high = part.interval
-    mean = np.mean(part.values)
-    if part.exact:
-        told = f"{mean:.3g}, exact"
-    elif len(part.values) == 1:
-        told = f"{mean:.3g}, n = 1"
-    else:
-        told = f"{mean:.3g} [{low:.3g}, {high:.3g}], n = {len(part.values)}"
-    told += f"; {unit}; claimed: {part.side} {part.threshold:g}"
-    control = part.control_interval
-    beside = (
-        f"<br>Control, {rival}: {np.mean(part.control):.3g} [{control[0]:.3g}, {control[1]:.3g}]" if control else ""
-    )
-    if part.rival and not control:
+    n = "exact" if part.exact else f"n = {len(part.values)}"
+    told = f"{_mean(part.values, part.exact)}, {n}; {unit}; claimed: {part.side} {part.threshold:g}"
+    beside = f"<br>Control, {rival}: {_mean(part.control)}" if part.control else ""
+    if part.rival and not part.control:
         beside = f"<br>Control: {rival}"
     return (
         f"<tr><th scope='row'>{MARKS[part.verdict]} {name}</th><td>{_strip(part)}</td>"
         f"<td><b>{part.verdict}</b>: {told}{beside}<br><small>same verdict for thresholds {_range(part.thresholds)}</small></td></tr>"
     )
+
+
+def _mean(values: Sequence[float], exact: bool = False) -> str:
+    """A mean with its interval, where several values give it one."""
+    low, high = mean_interval(values)
+    return f"{np.mean(values):.3g}" + ("" if exact or len(values) == 1 else f" [{low:.3g}, {high:.3g}]")
 
 
 def _range(interval: Interval) -> str:

@@ -8,10 +8,13 @@ import pandas as pd
 import sympy
 
 from lmclib.charts import style
+from lmclib.charts.lanes import Lane, lanes
 from lmclib.theory import landscapes
 
 REACH = 0.5  # how far a slider moves its minimum from where it starts
 SAMPLES = 60  # on the segment, for the barrier in the title
+# without `resize` a title longer than the first one would be cut off
+GROWING = alt.AutoSizeParams(type="pad", resize=True)
 
 
 def landscape(minima: list[float]) -> alt.Chart:
@@ -22,11 +25,7 @@ def landscape(minima: list[float]) -> alt.Chart:
     ordered, top = sorted(minima), landscapes.hierarchy(minima).iloc[-1]
     low, high = ordered[0] - REACH - 0.2, ordered[-1] + REACH + 0.2
     sliders = [
-        alt.param(
-            f"m{i + 1}",
-            value=m,
-            bind=alt.binding_range(min=m - REACH, max=m + REACH, step=0.05, name=f"minimum {i + 1} "),
-        )
+        Lane(f"m{i + 1}", f"minimum {i + 1}", m, round(m - REACH, 6), round(m + REACH, 6))
         for i, m in enumerate(ordered)
     ]
     names = [slider.name for slider in sliders]
@@ -53,7 +52,8 @@ def landscape(minima: list[float]) -> alt.Chart:
         .transform_calculate(between="datum.a >= 0 && datum.a <= 1", predicted=predicted("datum.a"))
     )
     roof = _highest(ordered)
-    x = alt.X("t:Q", title="θ", scale=alt.Scale(domain=[low, high], nice=False))
+    across = alt.Scale(domain=[low, high], nice=False)
+    x = alt.X("t:Q", title=None, scale=across)
     y = alt.Y(
         "value:Q",
         title="loss and barrier",
@@ -85,7 +85,9 @@ def landscape(minima: list[float]) -> alt.Chart:
         .mark_area(opacity=0.18)
         .encode(x=x, y=y, color=alt.value(style.OKABE_ITO[0]))
     )
-    chart = (barriers + curves).add_params(*sliders, left, right).properties(width=480, height=260)
+    dragged, params = lanes(sliders, across, "θ: drag the minima")
+    above = (barriers + curves).properties(width=480, height=260)
+    chart = alt.vconcat(above, dragged.properties(width=480), spacing=6).add_params(*params, left, right)
     points = (f"(left + (right - left) * {k / SAMPLES:.6g})" for k in range(1, SAMPLES))
     said = {
         "left": "format(left, '~g')",
@@ -101,8 +103,8 @@ def landscape(minima: list[float]) -> alt.Chart:
         f"Loss over theta with minima at {', '.join(f'{v:g}' for v in ordered)}, as the sliders stand at first, and Proposition 1's "
         f"prediction between the outer two: a barrier of {top.barrier:.3g}, predicted {top.predicted:.3g}."
     )
-    heading = alt.TitleParams(text=alt.expr(title), subtitle="barrier: highest point on the segment; move the minima")
-    return chart.properties(title=heading, description=words, autosize=alt.AutoSizeParams(type="pad", resize=True))
+    heading = alt.TitleParams(text=alt.expr(title), subtitle="barrier: highest point on the segment")
+    return chart.properties(title=heading, description=words, autosize=GROWING)
 
 
 def _highest(minima: list[float]) -> float:
@@ -124,7 +126,8 @@ def _highest(minima: list[float]) -> float:
 
 def hierarchies(sets: dict[str, list[float]]) -> alt.Chart:
     """The barrier against the distance for every pair of minima, for several sets of minima."""
-    table = pd.concat(landscapes.hierarchy(minima).assign(landscape=name) for name, minima in sets.items())
+    parts = [landscapes.hierarchy(minima).assign(landscape=name) for name, minima in sets.items()]
+    table = pd.concat(parts, ignore_index=True)
     top = table.loc[table.barrier.idxmax()]
     chart = (
         alt.Chart(table.round(6))
@@ -154,37 +157,109 @@ def hierarchies(sets: dict[str, list[float]]) -> alt.Chart:
     )
 
 
-def non_stationary(loss: sympy.Expr, t1: float, t2: float) -> alt.Chart:
-    """The true barrier curve between two points, Proposition 1 as published, and with the gradient terms kept."""
-    alphas = np.linspace(0, 1, 51)
-    curves = {
+def segment(loss: sympy.Expr, t1: float, t2: float, reach: float = 1.5) -> alt.Chart:
+    """The barrier curve between two points that can be dragged, and both forms of Proposition 1, all computed in the page.
+
+    The axes hold what every place of both ends can make.
+
+    Args:
+        loss: in θ.
+        t1, t2: where the ends start.
+        reach: how far from 0 they can be dragged.
+    """
+    low, high = -reach - 0.1, reach + 0.1
+    ends = [Lane("t1", "end 1", t1, -reach, reach), Lane("t2", "end 2", t2, -reach, reach)]
+    across = alt.Scale(domain=[low, high], nice=False)
+    floor, roof = _extremes(loss, reach)
+    top = float(sympy.lambdify(landscapes.T, loss)(np.linspace(low, high, 200)).max())
+    above = (
+        alt.Chart(alt.sequence(low, high, (high - low) / 200, as_="t"))
+        .transform_calculate(loss=_in_page(loss, "datum.t"), a="(datum.t - t1) / (t2 - t1)")
+        .mark_line(color=style.INK)
+        .encode(
+            x=alt.X("t:Q", title=None, scale=across),
+            y=alt.Y("loss:Q", title="loss", scale=alt.Scale(domain=[0, top], nice=False)),
+        )
+    )
+    shaded = above.transform_filter("datum.a >= 0 && datum.a <= 1").mark_area(opacity=0.25, color=style.OKABE_ITO[0])
+    dragged, params = lanes(ends, across, "θ: drag the ends")
+    names = list(_formulas(loss, "datum.a"))
+    curves = (
+        alt.Chart(alt.sequence(0, 1.0001, 0.02, as_="a"))
+        .transform_calculate(**_formulas(loss, "datum.a"))
+        .transform_fold(names, as_=["curve", "barrier"])
+        .mark_line()
+        .encode(
+            x=alt.X("a:Q", title="α, from end 1 to end 2", scale=alt.Scale(domain=[0, 1])),
+            # ends may be anywhere, so values differ by decades
+            y=alt.Y(
+                "barrier:Q",
+                title="barrier",
+                scale=alt.Scale(type="symlog", constant=0.5, domain=[floor, roof], nice=False),
+                axis=alt.Axis(values=[v for v in (-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100) if floor <= v <= roof]),
+            ),
+            color=alt.Color("curve:N", title="barrier", scale=alt.Scale(domain=names)),
+            strokeDash=alt.StrokeDash("curve:N", title="barrier", scale=alt.Scale(domain=names)),
+            tooltip=["curve:N", alt.Tooltip("a:Q", title="α"), alt.Tooltip("barrier:Q", format=".3f")],
+        )
+    )
+    width = {"width": 480}
+    chart = alt.vconcat(
+        (shaded + above).properties(height=110, **width),
+        dragged.properties(**width),
+        curves.properties(height=180, **width),
+        spacing=8,
+    ).add_params(*params)
+    told = " + ', ' + ".join(f"'{name} ' + format({said}, '.3~g')" for name, said in _formulas(loss, "0.5").items())
+    title = f"['Between ' + format(t1, '~g') + ' and ' + format(t2, '~g') + ', at α = ½:', {told}]"
+    half = {
+        name: float(curve.subs(landscapes.ALPHA, sympy.Rational(1, 2)))
+        for name, curve in _barriers(loss, t1, t2).items()
+    }
+    words = (
+        f"A loss of one weight with two ends that can be dragged, and below it the barrier between them with both forms of Proposition 1. "
+        f"Between {t1:g} and {t2:g}, where they stand at first, at one half: "
+        f"{', '.join(f'{name} {value:.3g}' for name, value in half.items())}."
+    )
+    return chart.properties(title=alt.TitleParams(text=alt.expr(title)), description=words, autosize=GROWING)
+
+
+def _barriers(loss: sympy.Expr, t1: float, t2: float) -> dict[str, sympy.Expr]:
+    return {
         "true": landscapes.barrier(loss, t1, t2),
         "as published": landscapes.predicted_barrier(loss, t1, t2),
         "with gradients": landscapes.predicted_barrier(loss, t1, t2, "gradient"),
     }
-    table = pd.concat(
-        pd.DataFrame({"curve": name, "alpha": alphas, "barrier": landscapes.evaluate(curve, alphas)})
-        for name, curve in curves.items()
-    )
-    half = {name: float(curve.subs(landscapes.ALPHA, sympy.Rational(1, 2))) for name, curve in curves.items()}
-    chart = (
-        alt.Chart(table.round(6))
-        .mark_line()
-        .encode(
-            x=alt.X("alpha:Q", title="α"),
-            y=alt.Y("barrier:Q", title="barrier"),
-            color=alt.Color("curve:N", title="barrier", scale=alt.Scale(domain=list(curves))),
-            strokeDash=alt.StrokeDash("curve:N", title="barrier", scale=alt.Scale(domain=list(curves))),
-            tooltip=["curve:N", alt.Tooltip("alpha:Q", title="α"), alt.Tooltip("barrier:Q", format=".3f")],
-        )
-        .properties(width=480, height=200)
-    )
-    said = ", ".join(f"{name} {value:.3g}" for name, value in half.items())
-    return style.described(
-        chart,
-        f"Between {t1:g} and {t2:g} at α = ½: {said}",
-        f"Barrier curves between {t1:g} and {t2:g}; at one half: {said}.",
-    )
+
+
+def _formulas(loss: sympy.Expr, a: str) -> dict[str, str]:
+    """The same in expressions of the page, between `t1` and `t2` at the place α that is called `a`."""
+    slope, bend = (sympy.diff(loss, landscapes.T, k) for k in (1, 2))
+    chord = f"(1 - {a}) * {_in_page(loss, 't1')} + {a} * {_in_page(loss, 't2')}"
+    first = f"({_in_page(slope, 't1')} - {_in_page(slope, 't2')}) * (t2 - t1)"
+    second = f"pow(t2 - t1, 2) * ({a} * {_in_page(bend, 't1')} + (1 - {a}) * {_in_page(bend, 't2')}) / 2"
+    return {
+        "true": f"{_in_page(loss, f't1 + {a} * (t2 - t1)')} - ({chord})",
+        "as published": f"{a} * (1 - {a}) * {second}",
+        "with gradients": f"{a} * (1 - {a}) * ({first} + {second})",
+    }
+
+
+def _in_page(function: sympy.Expr, at: str) -> str:
+    """A polynomial in θ at some place, as an expression of the page."""
+    return f"({sympy.jscode(sympy.horner(sympy.expand(function))).replace('theta', f'({at})').replace('Math.', '')})"
+
+
+def _extremes(loss: sympy.Expr, reach: float) -> tuple[float, float]:
+    """The lowest and highest barrier or prediction between any two places of both ends."""
+    value, slope, bend = (sympy.lambdify(landscapes.T, sympy.diff(loss, landscapes.T, k)) for k in range(3))
+    places = np.linspace(-reach, reach, 61)
+    t1, t2, a = np.meshgrid(places, places, np.linspace(0, 1, 21), indexing="ij")
+    true = value(t1 + a * (t2 - t1)) - (1 - a) * value(t1) - a * value(t2)
+    published = a * (1 - a) / 2 * (t2 - t1) ** 2 * (a * bend(t1) + (1 - a) * bend(t2))
+    kept = published + a * (1 - a) * (slope(t1) - slope(t2)) * (t2 - t1)
+    every = np.stack([true, published, kept])
+    return 1.1 * float(every.min()), 1.1 * float(every.max())
 
 
 def diagonal_network(w1: tuple[float, float], w2: tuple[float, float]) -> alt.Chart:

@@ -13,39 +13,44 @@ FIRST_BLOCK = 3  # layers from the input: a residual network's stem and first bl
 SAME = 0.8  # rank correlation from which on two orders of layers are the same
 
 
-def layer_claims(
-    siblings: pd.DataFrame,
-    low: pd.DataFrame,
-    stairs: pd.DataFrame,
-    windows: pd.DataFrame,
-    random_windows: pd.DataFrame,
-    random_parameters: pd.DataFrame,
-    normed: Mapping[str, pd.DataFrame],
+def single_layer_claims(
+    siblings: pd.DataFrame, random_parameters: pd.DataFrame, normed: Mapping[str, pd.DataFrame]
 ) -> dict[str, list[Part]]:
-    """A1, A2, A12 and A13 at the end of training, siblings of the first fork, training split, against `models`.
+    """A1 at the end of training, siblings of the first fork, training split, against `models`.
 
     Args:
         siblings: `layer_table`, a pair a seed, of networks without normalisation.
-        low: the same at a low learning rate.
-        stairs: `staircase_table` of the siblings, with random orders.
-        windows: `window_barriers` of the siblings, a third of the layers wide.
-        random_windows: `random_set_barriers` of as many layers.
-        random_parameters: `parameter_set_barriers`.
+        random_parameters: `parameter_set_barriers` of the same pairs.
         normed: `layer_table` of networks with batch norm, by how their statistics are treated.
 
     Returns:
-        The parts of each claim; one that no seed can judge is left out.
+        The parts of each claim; one that no seed can judge is left out, as in all that follows.
+    """
+    by_statistics = (part for name, table in normed.items() for part in _single_layers(table, f"batch norm, {name}"))
+    return _judged({"A1": [*_single_layers(siblings, "no normalisation", random_parameters), *by_statistics]})
+
+
+def layer_set_claims(
+    siblings: pd.DataFrame, stairs: pd.DataFrame, windows: pd.DataFrame, random_windows: pd.DataFrame
+) -> dict[str, list[Part]]:
+    """A2 and A13 on the same pairs.
+
+    Args:
+        siblings: as for A1.
+        stairs: `staircase_table`, with random orders.
+        windows: `window_barriers`, a third of the layers wide.
+        random_windows: `random_set_barriers` of as many layers.
     """
     full = _full(siblings, "loss_barrier")
-    claims = {
-        "A1": [
-            *_single_layers(siblings, "no normalisation", random_parameters),
-            *(part for name, table in normed.items() for part in _single_layers(table, f"batch norm, {name}")),
-        ],
-        "A2": _middle(stairs, full),
-        "A12": _learning_rate(siblings, low),
-        "A13": _windows(windows, random_windows, full),
-    }
+    return _judged({"A2": _middle(stairs, full), "A13": _windows(windows, random_windows, full)})
+
+
+def learning_rate_claims(siblings: pd.DataFrame, low: pd.DataFrame) -> dict[str, list[Part]]:
+    """A12 on the same pairs and on those of a low learning rate, as `layer_table`."""
+    return _judged({"A12": _learning_rate(siblings, low)})
+
+
+def _judged(claims: Mapping[str, list[Part]]) -> dict[str, list[Part]]:
     return {claim: parts for claim, parts in claims.items() if parts}
 
 

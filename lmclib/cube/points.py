@@ -23,7 +23,7 @@ LOSSES = {"cross_entropy": F.cross_entropy, "squared": F.mse_loss}
 WIDTH = 4  # points evaluated side by side where images are small
 # where points share passes: the largest value of all points together is at most so many numbers, on a CPU and on a GPU, but each
 # point has so many examples at least
-NUMBERS, EXAMPLES = (2**25, 2**31), 8
+NUMBERS, EXAMPLES = (2**25, 2**28), 8  # a GPU is full with these, and leaves room for other processes
 AT_ONCE = 2**27, 2**32  # numbers in the largest value up to which statistics are those of all data as one batch
 KEPT = 4  # interpolated weights are kept while points are walked, where there are no more coefficients than these
 SHARED = 0.7  # of all layers of all points, the part left to compute below which sharing beats side by side

@@ -138,8 +138,17 @@ class Family:
     @property
     def parent_address(self) -> str:
         """Where the parent is stored; what its children's schedule does after the fork is none of its business."""
+        return address({"code": self.code.fingerprint, **self._parent})
+
+    @property
+    def parent_name(self) -> str:
+        """What the parent is, whichever code trains it: the name by which committed results know it."""
+        return address(self._parent)
+
+    @property
+    def _parent(self) -> dict[str, object]:
         recipe = {**self.description["recipe"], "schedule_after_fork": "continue"}
-        return address({"kind": "parent", "code": self.code.fingerprint, **self.description, "recipe": recipe})
+        return {"kind": "parent", **self.description, "recipe": recipe}
 
     def child_address(self, fork_step: int, sibling: int) -> str:
         """Where a child is stored."""

@@ -102,7 +102,7 @@ class JointTraining:
         self.device = self.padded.device
         probe = data.normalise(data.train.x[: recipe.batch_size])
         here = copy.deepcopy(model).to(self.device)
-        self.stacks = [TrainingStack(here, layout.members, probe) for _ in range(layout.streams)]
+        self.stacks = [TrainingStack(here, layout.members, probe, precision) for _ in range(layout.streams)]
         self.width = self.stacks[0].stack.width
         self.members: list[Run | None] = [None] * self.width * len(self.stacks)
         # where a loss first was not finite, kept on the device: asking after each step would make it wait for Python

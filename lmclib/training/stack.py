@@ -18,13 +18,12 @@ ROUNDING = 1e-3  # of one convolution's gradient: far above float32's own, far b
 class TrainingStack:
     """Networks in lock-step and their momentum; any network of the architecture can take the place of any member."""
 
-    def __init__(self, model: nn.Module, members: int, probe: Tensor):
+    def __init__(self, model: nn.Module, members: int, probe: Tensor, precision: Precision):
         self.stack = Stack(model, members, probe)
         self.stack.train()
-        # convolutions are faster so; the wide ones of networks in lock-step are not
-        self.channels_last = (
-            self.stack.width == 1 and probe.dim() == 4 and _same_in_channels_last(self.stack.net, probe)
-        )
+        # convolutions are faster so: on a CPU, and on a GPU those in bf16; the wide ones of networks in lock-step are not
+        faster = self.stack.width == 1 and probe.dim() == 4 and (precision == "bf16" or not probe.is_cuda)
+        self.channels_last = faster and _same_in_channels_last(self.stack.net, probe)
         if self.channels_last:
             self.stack.to(memory_format=torch.channels_last)
         self.names = [name for name, _ in self.stack.net.named_parameters()]

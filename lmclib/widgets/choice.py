@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 
-from lmclib.book.profiles import FORKING, fork_specs
+from lmclib.book.profiles import ALPHAS, FORKING, fork_specs
 from lmclib.book.settings import Settings, parameters
 from lmclib.errors import LmcError
 from lmclib.root import RUNS
 from lmclib.runs.spec import ForkSpec
 
-ALPHAS = 11  # points on the segment, as in the chapter, so that its tables are found
 SEPARATORS = re.compile(r"[\s,;\[\]()]+")
 
 
@@ -54,6 +53,11 @@ class Choice:
     def seeds(self) -> int:
         """How many parents: one."""
         return 1
+
+    @property
+    def alphas(self) -> int:
+        """Points on the segment: as many as in the chapter, so that its tables are found."""
+        return ALPHAS[self.profile]
 
     @property
     def measured_examples(self) -> int | None:
@@ -120,7 +124,7 @@ spec = lmc.ForkSpec(
 family = lmc.fork(spec, store={self.store!r})
 table = pd.concat(
     lmc.barrier_evolution(
-        [family], alphas={ALPHAS}, pairs=[(0, 1)], split={self.split!r}, norm_stats=statistics, examples={self.measured_examples!r}
+        [family], alphas={self.alphas}, pairs=[(0, 1)], split={self.split!r}, norm_stats=statistics, examples={self.measured_examples!r}
     )
     for statistics in ("interpolate", "recompute")
 )

@@ -103,6 +103,10 @@ class Controls(widgets.VBox):
         for field in (*self.fields.values(), self.more):
             field.observe(lambda _: call(), "value")
 
+    def add_fork(self, epoch: float) -> None:
+        """One more fork, at a place that was pointed at and not typed: two digits of it."""
+        self.more.value = f"{epoch:.2g}"
+
     def _add(self, change: dict) -> None:
         """Make chips of what was typed; what is no number stays, so that it can be mended."""
         with suppress(LmcError):

@@ -13,13 +13,14 @@ from torch.nn import functional as F
 
 from lmclib.device import default_device
 from lmclib.measures.barriers import barrier_curve
+from lmclib.measures.parents import parent_values
 from lmclib.runs.fork import fork_all
 from lmclib.runs.measuring import Measurement, measurements
 from lmclib.runs.pairs import sibling_pairs
 from lmclib.runs.plan import Plan
 from lmclib.runs.watching import Moment
 from lmclib.training.loop import Diverged
-from lmclib.widgets.choice import ALPHAS, Choice
+from lmclib.widgets.choice import Choice
 
 TREATMENTS = ("interpolate", "recompute")
 SEEN = 256  # training images, evenly spaced, on which the loss is followed while networks train
@@ -43,6 +44,7 @@ class Experiment:
     Attributes:
         losses: of networks in training, on `SEEN` images: fork epoch (None for the parent), epoch, loss.
         dead: what was said of networks whose loss did not stay finite.
+        parents: the parent's loss and error at its forks; None until it is trained.
 
     Raises:
         LmcError: a choice that cannot be run.
@@ -62,6 +64,7 @@ class Experiment:
         goes_on = before is not None and before.choice == choice
         self.losses: list[tuple[float | None, float, float]] = list(before.losses) if goes_on else []
         self.dead: list[str] = []
+        self.parents: pd.DataFrame | None = None
         self._parts: list[tuple[pd.DataFrame, dict[str, object]]] = []  # tables, and what tells one from others
         self._looking_up, self._n_ends = True, 0
         self._seen = {(fork, epoch) for fork, epoch, _ in self.losses}
@@ -72,17 +75,24 @@ class Experiment:
         missing = [job for job in self._jobs if not self._is_found(job)]
         self._looking_up = False
         if not missing:
+            self._look_at_parents()
             return
         if not self.family.store.states(self.family.parent_address):  # its curve begins at once
             self._watch(Moment(self.family, None, None, 0.0, self.family.model.state_dict()))
         self.family.train_missing()
         self.dead = self.family.diverged()
+        self._look_at_parents()
         for i, job in enumerate(missing):
             self._check()
             self._progress("measuring", i, len(missing))
             with suppress(Diverged):  # said in `dead`
                 self._keep(job, job.table())
         self._progress("measuring", len(missing), len(missing))
+
+    def _look_at_parents(self) -> None:
+        self._check()
+        how = {"norm_stats": "recompute", "examples": self.choice.measured_examples}
+        self.parents = parent_values([self.family], (self.choice.split,), **how)
 
     @cached_property
     def _ends(self) -> set[int]:
@@ -98,7 +108,13 @@ class Experiment:
             pairs = sibling_pairs([self.family], [fork], children=[(0, 1)])
             last = self.family.epochs(fork)[-1]
             for treatment in TREATMENTS:
-                how = self.choice.split, treatment, self.choice.measured_examples, [{"alphas": ALPHAS}], self._check
+                how = (
+                    self.choice.split,
+                    treatment,
+                    self.choice.measured_examples,
+                    [{"alphas": self.choice.alphas}],
+                    self._check,
+                )
                 for job in measurements(pairs, barrier_curve, *how):
                     (ends if job.pair.epoch == last else rest).append(job)
         return ends + rest

@@ -34,6 +34,7 @@ class ForkingExplorer(LiveBox):
     def __init__(self, settings: Settings):
         self.settings = settings
         self.controls, self.shown = Controls(settings), Shown()
+        self.shown.add_fork = self.controls.add_fork
         self.run = widgets.Button(description="Run", button_style="primary", tooltip="train and measure what is chosen")
         self.stop = widgets.Button(description="Stop", disabled=True, tooltip="keeps what is done")
         self.bar = widgets.IntProgress(0, 0, STEPS, layout=widgets.Layout(width="200px"))

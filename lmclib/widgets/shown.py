@@ -1,12 +1,14 @@
 """Figures that say what they show: the settings they were made from stay beside them, and a stale one is greyed."""
 
 import html
+from collections.abc import Callable
 
 import altair as alt
 import ipywidgets as widgets
 import pandas as pd
 
-from lmclib.charts import forking, live
+from lmclib.charts import live
+from lmclib.charts.fork_figure import ADDED, fork_figure
 from lmclib.widgets.choice import Choice
 from lmclib.widgets.experiment import ENDS, LOSSES, REST, Experiment
 from lmclib.widgets.live import charts_offline
@@ -60,6 +62,11 @@ class Slot(widgets.VBox):
                 param.value = self._moved[name]
             self._given[name] = getattr(param, "value", None)
 
+    def watch(self, selection: str, call: Callable[[dict[str, object]], None]) -> None:
+        """Have a function called with what a reader selects in the chart that is shown now."""
+        (shown,) = self.children
+        shown.selections.observe(lambda change: [call(point) for point in change["new"].value], selection)
+
     def grey(self, stale: bool) -> None:
         """Grey it, or show it plainly."""
         if stale != self.is_stale:
@@ -82,9 +89,11 @@ class Shown(widgets.VBox):
     Attributes:
         choice: what the barriers were made from; None where there are none.
         table: the barrier curves.
+        add_fork: called with the epoch at which a reader double-clicks the parent's axis.
     """
 
     def __init__(self):
+        self.add_fork: Callable[[float], None] = lambda epoch: None
         self.choice: Choice | None = None
         self.table: pd.DataFrame | None = None
         self.pinned: tuple[Choice, pd.DataFrame] | None = None
@@ -120,8 +129,9 @@ class Shown(widgets.VBox):
         if ENDS in new:
             self._draw_barrier()
             self.measure.layout.display = None
-        if REST in new:
-            self.ridge.show(forking.evolution(table), choice)
+        if REST in new and experiment.parents is not None:
+            self.ridge.show(fork_figure(table, experiment.parents, adding=True), choice)
+            self.ridge.watch(ADDED, lambda point: self.add_fork(point["at"]))
 
     def pin(self, keep: bool) -> None:
         """Lay what is shown over all that is shown later, or no longer lay anything."""

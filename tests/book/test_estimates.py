@@ -61,7 +61,8 @@ def test_a_plan_counts_passes(tmp_path):
     final = 3 * (train + (train + 11 * 1437) + test + (test + 11 * 1437))
     already = 3 * train + (train + 11 * 1437)  # the last epochs of the evolution
     longer = 3 * train  # the last fork, with children that train as long as the first's
-    assert plan.passes["mlp-4", "digits"] == evolution + final - already + longer
+    parents = 3 * (1437 + 360 + 2 * 1437)  # one point each, and its statistics
+    assert plan.passes["mlp-4", "digits"] == evolution + final - already + parents + longer
     assert plan.longest["mlp-4", "digits"] == train + 11 * 1437
 
 

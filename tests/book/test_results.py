@@ -80,3 +80,13 @@ def test_committed_results_are_intact():
             assert is_whole(path)
             assert (path.parent / "provenance.json").exists()
     assert size <= results.MOST_BYTES
+    for path in folder.rglob("*.json"):
+        assert str(ROOT) not in path.read_text(), f"{path} holds a path of this machine"
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"), [(ROOT / "data" / "my birds", "data/my birds"), ("/elsewhere/birds", "birds")]
+)
+def test_committed_parameters_hold_no_path_of_a_machine(path, kept):
+    assert results._anywhere({"data": f"folder:{path}", "lr": 1}) == {"data": f"folder:{kept}", "lr": 1}
+    assert results._anywhere({"data": "cifar10"}) == {"data": "cifar10"}

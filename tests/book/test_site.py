@@ -12,7 +12,6 @@ import pytest
 from bs4 import BeautifulSoup
 
 from lmclib.book.chapters import chapter_names, page_names
-from lmclib.book.results import find_results
 from lmclib.root import ROOT
 
 CHAPTERS = chapter_names()
@@ -57,16 +56,22 @@ def test_every_page_opens_and_every_chart_is_drawn(chapter, page, site):
     assert not page.trouble
 
 
-def test_charts_exist_where_they_should(book):
-    counts = {name: (book / f"html/book/{name}.html").read_text().count('class="lmc-chart"') for name in CHAPTERS}
-    assert counts["preface"] == 1
-    assert counts["toy_barriers"] == 5
-    assert counts["resnet_forking"] == 4
-    assert counts["deep_linear"] == 4 + (find_results("deep_linear", "paper") is not None)  # one figure at every scale
-    assert counts["layerwise_barriers"] == 5
-    assert counts["hessian_predictions"] == 4
-    assert counts["beyond_second_order"] == 3
-    assert counts["solutions"] == 0
+FIGURES = {
+    "preface": 1,
+    "toy_barriers": 5,
+    "resnet_forking": 4,
+    "deep_linear": 4,
+    "layerwise_barriers": 5,
+    "hessian_predictions": 4,
+    "beyond_second_order": 3,
+}
+
+
+@pytest.mark.parametrize("chapter", FIGURES)
+def test_charts_exist_where_they_should(chapter, book):
+    page = (book / f"html/book/{chapter}.html").read_text()
+    again = page.count('class="lmc-pane"') - page.count('class="lmc-tabs"')  # a figure at every further scale
+    assert page.count('class="lmc-chart"') - again == FIGURES[chapter]
 
 
 def spec(chart) -> dict:
@@ -145,8 +150,9 @@ def test_controls_change_the_picture_and_its_title(chapter, index, name, page, s
     assert not page.trouble
 
 
-def test_dragging_along_the_parents_axis_moves_the_fork(page, site):
-    page.goto(f"{site}/book/resnet_forking.html", wait_until="networkidle")
+@pytest.mark.parametrize("chapter", ["preface", "resnet_forking"])
+def test_dragging_along_the_parents_curve_moves_the_fork(chapter, page, site):
+    page.goto(f"{site}/book/{chapter}.html", wait_until="networkidle")
     chart = page.locator(".lmc-chart").first
     handles = chart.locator("svg.marks path[aria-roledescription=point][aria-label*='fork at epoch']")
     handles.first.scroll_into_view_if_needed()
@@ -157,6 +163,21 @@ def test_dragging_along_the_parents_axis_moves_the_fork(page, site):
     page.mouse.up()
     page.wait_for_timeout(300)
     assert chart.locator("input[name=fork_at_fork]").last.is_checked()
+    assert not page.trouble
+
+
+def test_play_steps_through_the_forks_and_ends(page, site):
+    page.goto(f"{site}/book/resnet_forking.html", wait_until="networkidle")
+    chart = page.locator(".lmc-chart").first
+    button, forks = chart.get_by_role("button", name="Play"), chart.locator("input[name=fork_at_fork]")
+    button.click()
+    page.wait_for_function("e => e.checked", arg=forks.last.element_handle())
+    assert chart.get_by_role("button", name="Play").count() == 1  # it stopped by itself
+    chart.get_by_role("button", name="Play").click()  # once more, from the first
+    assert forks.first.is_checked()
+    chart.get_by_role("button", name="Stop").click()
+    page.wait_for_timeout(1200)
+    assert forks.first.is_checked()
     assert not page.trouble
 
 
@@ -183,14 +204,24 @@ def test_a_charts_menu_saves_its_data(page, site):
     assert len(lines) == len(rows) + 1
 
 
-def test_minima_of_the_toy_landscape_move(page, site):
+@pytest.mark.parametrize(("index", "name", "lane"), [(0, "m1", "minimum 1"), (2, "t2", "end 2")])
+def test_minima_and_ends_are_dragged_along_their_lanes(index, name, lane, page, site):
     page.goto(f"{site}/book/toy_barriers.html", wait_until="networkidle")
-    chart = page.locator(".lmc-chart").first
-    before = chart.locator("svg.marks").inner_html()
-    chart.locator("input[name=m1]").evaluate("e => { e.value = -2; e.dispatchEvent(new Event('input')); }")
-    page.wait_for_function(
-        "([e, before]) => e.innerHTML !== before", arg=[chart.locator("svg.marks").element_handle(), before]
-    )
+    chart = page.locator(".lmc-chart").nth(index)
+    handle = chart.locator(f"svg.marks path[aria-roledescription=point][aria-label*='{lane}']")
+    handle.scroll_into_view_if_needed()
+    title, slider = chart.locator("svg .role-title-text").last, chart.locator(f"input[name={name}_at_place]")
+    said, box = title.text_content(), handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    before = float(slider.input_value())
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 20, y, steps=8)
+    page.mouse.up()
+    page.wait_for_timeout(300)
+    assert float(slider.input_value()) < before
+    assert title.text_content() != said
+    assert not page.trouble
 
 
 def test_the_ledger_filters_without_python(page, site):

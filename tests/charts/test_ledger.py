@@ -17,7 +17,7 @@ COMMON = {
     "rule": "r",
     "objection": "o.",
 }
-PLACE = {"scale": "toy", "chapter": "toy_barriers", "figure": "fig-x"}
+PLACE = {"scale": "toy", "fit": "", "chapter": "toy_barriers", "figure": "fig-x"}
 
 
 def page(*rows):
@@ -65,12 +65,15 @@ def test_one_seed_has_no_interval_and_says_so():
     assert "inf" not in shown
     assert "nan" not in shown
     assert "1, exact; nats" in page(row(values=(1.0,), exact=True))
+    beside = page(row(values=(1.0,), rival="chance", control=(0.5,)))
+    assert "Control, chance: 0.5<" in beside
+    assert "inf" not in beside
 
 
 def test_what_was_read_is_escaped():
     hostile = "<script>alert(1)</script>'"
     one = row(name=hostile, unit=hostile, rival=hostile, control=(0.0, 0.1, 0.2))
-    shown = page({**one, **dict.fromkeys((*COMMON, "scale", "chapter", "figure"), hostile)})
+    shown = page({**one, **dict.fromkeys((*COMMON, "scale", "fit", "chapter", "figure"), hostile)})
     assert "alert(1)<" not in shown.replace("&lt;", "")
     assert shown.count("<script") == 1
 

@@ -3,15 +3,16 @@
 import json
 
 import pytest
-from charted import curves, layer_table
+from charted import curves, layer_table, parents
 
-from lmclib.charts import forking, layers
+from lmclib.charts import layers
+from lmclib.charts.fork_figure import fork_figure
 from lmclib.charts.narrow import LINE, WIDTH, narrow
 
 
 @pytest.fixture(scope="module", params=["forks", "layers"])
 def wide(request) -> dict:
-    chart = forking.evolution(curves()) if request.param == "forks" else layers.heatmap(layer_table())
+    chart = fork_figure(curves(), parents()) if request.param == "forks" else layers.heatmap(layer_table())
     return chart.to_dict()
 
 

@@ -58,7 +58,11 @@ def claims(shares=0.01, middle=0.8, bump=3.0, low=None, random=0.2):
     low = layer_rows(np.full(12, 0.01), full=1.0) if low is None else low
     own, drawn = windows(bump)
     parameters = layer_rows(np.full(12, random)).query("layer != 'network' and into != 'both'")
-    return lmc.layer_claims(table, low, staircases(middle), own, drawn, parameters, {"recomputed statistics": table})
+    return {
+        **lmc.single_layer_claims(table, parameters, {"recomputed statistics": table}),
+        **lmc.layer_set_claims(table, staircases(middle), own, drawn),
+        **lmc.learning_rate_claims(table, low),
+    }
 
 
 def said(parts):
@@ -83,7 +87,11 @@ def test_as_many_random_parameters_explain_what_layers_do_no_better():
 def test_without_a_full_barrier_there_is_nothing_to_judge():
     table = layer_rows(np.full(12, 0.01), error=0.0)
     own, drawn = windows(1.0)
-    found = lmc.layer_claims(table, table, staircases(0.5), own, drawn, table.query("layer != 'network'"), {})
+    found = {
+        **lmc.single_layer_claims(table, table.query("layer != 'network'"), {}),
+        **lmc.layer_set_claims(table, staircases(0.5), own, drawn),
+        **lmc.learning_rate_claims(table, table),
+    }
     assert "A1" not in found
 
 

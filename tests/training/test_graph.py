@@ -129,7 +129,7 @@ def test_streams_and_members_train_the_same_networks():
 
 
 def test_an_update_does_not_mind_how_gradients_lie_in_memory():
-    stack = TrainingStack(nn.Conv2d(4, 4, 3), 1, torch.zeros(2, 4, 5, 5))
+    stack = TrainingStack(nn.Conv2d(4, 4, 3), 1, torch.zeros(2, 4, 5, 5), "float32")
     weight, bias = (parameter.detach().clone() for parameter in stack.parameters)
     slopes = torch.randn(4, 4, 3, 3), torch.randn(4)
     stack.momentum[0].fill_(1)

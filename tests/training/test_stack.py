@@ -24,11 +24,13 @@ def net(conv):
 
 
 def test_convolutions_lie_in_channels_last_where_their_gradients_are_the_same():
-    assert TrainingStack(net(nn.Conv2d), 1, IMAGES).channels_last
-    wrong = TrainingStack(net(WrongInChannelsLast), 1, IMAGES)
+    assert TrainingStack(net(nn.Conv2d), 1, IMAGES, "float32").channels_last
+    wrong = TrainingStack(net(WrongInChannelsLast), 1, IMAGES, "float32")
     assert not wrong.channels_last
     assert wrong.stack.net[0].weight.is_contiguous()
-    assert not TrainingStack(nn.Sequential(nn.Flatten(), nn.Linear(9, 10)), 1, torch.ones(2, 9)).channels_last
+    assert not TrainingStack(
+        nn.Sequential(nn.Flatten(), nn.Linear(9, 10)), 1, torch.ones(2, 9), "float32"
+    ).channels_last
 
 
 @pytest.mark.parametrize("model", ["resnet8-w4", "resnet8-w4-fixup"])
@@ -36,7 +38,7 @@ def test_the_layout_changes_no_step(model):
     """But for rounding, which kinks of a ReLU can make large: one small step of a network in float64."""
     ends = []
     for layout in (True, False):
-        stack = TrainingStack(build_model(model, (3, 16, 16), 10).double(), 1, IMAGES.double())
+        stack = TrainingStack(build_model(model, (3, 16, 16), 10).double(), 1, IMAGES.double(), "float32")
         stack.channels_last = layout
         form = torch.channels_last if layout else torch.contiguous_format
         stack.stack.to(memory_format=form)

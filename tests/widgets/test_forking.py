@@ -255,7 +255,13 @@ def test_tables_are_those_of_the_chapter(explorers):
     explorer = explorers.run(explorers.make())
     families = lmc.fork_all([explorer.controls.choice().spec], explorer.settings.store)
     tables = [
-        lmc.barrier_evolution(families, 11, pairs=[(0, 1)], norm_stats=treatment, examples=explorer.settings.examples)
+        lmc.barrier_evolution(
+            families,
+            lmc.ALPHAS[explorer.settings.profile],
+            pairs=[(0, 1)],
+            norm_stats=treatment,
+            examples=explorer.settings.examples,
+        )
         for treatment in ("interpolate", "recompute")
     ]
     expected = in_order(pd.concat(tables))
@@ -323,6 +329,15 @@ def test_the_switch_of_loss_and_error_redraws_and_positions_stay(explorers):
     explorer.controls.seed.value = 1
     explorers.run(explorer)
     assert explorer.shown.ridge.children[0].params.measure == "loss barrier"
+
+
+def test_a_double_click_on_the_parents_axis_adds_a_fork(explorers):
+    explorer = explorers.run(explorers.make())
+    for at in (0.317, 1.04):
+        point = {"value": {"vlPoint": {"or": [{"at": at}]}}, "store": []}
+        explorer.shown.ridge.children[0]._vl_selections = {"added": point}  # as the page tells it
+    assert explorer.controls.fork_epochs.value == ["0", "0.5", "0.32", "1"]
+    assert explorer.shown.is_stale  # it shows fewer forks than are chosen
 
 
 def test_the_split_is_a_choice(explorers):
