@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import pytest
+from bs4 import BeautifulSoup
 
-from lmclib.book.chapters import chapter_names
+from lmclib.book.chapters import chapter_names, page_names
 from lmclib.root import ROOT
 
 CHAPTERS = chapter_names()
@@ -138,7 +139,7 @@ def moved(chart, control: str) -> tuple[str, str]:
         ("layerwise_barriers", 0, "epoch"),
         ("layerwise_barriers", 2, "epoch"),
         ("hessian_predictions", 1, "fork"),
-        ("deep_linear", 1, "depth"),
+        ("deep_linear", 0, "depth"),
         ("toy_barriers", 3, "alpha"),
     ],
 )
@@ -246,6 +247,54 @@ def test_nothing_is_loaded_from_elsewhere(book):
         assert not loaded.search(text), path.name
         assert "unpkg" not in text, path.name
         assert len(text) < 2e6, f"{path.name} is larger than 2 MB"
+
+
+def words(path) -> str:
+    """The text of a page, without its code, formulas and charts."""
+    article = BeautifulSoup(path.read_text(), "html.parser").find("article")
+    for part in article.select("script, style, .highlight, .math"):
+        part.decompose()
+    return article.get_text()
+
+
+@pytest.mark.parametrize("name", [name for name in page_names() if name != "library"])
+def test_every_number_and_reference_in_the_text_is_filled_in(name, book):
+    said = words(book / f"html/book/{name}.html")
+    assert not re.findall(r".{20}\b(?:nan|NaN|None)\b.{10}", said, re.DOTALL)
+    assert not re.findall(r".{20}\{[a-z][\w:]*(?::[^{}]*)?\}.{10}", said, re.DOTALL)
+    assert "???" not in said
+
+
+def test_there_are_as_many_pages_numbers_and_exercises_as_written(book):
+    """So that an empty build can never pass."""
+    pages = sorted(path.stem for path in (book / "html/book").glob("*.html"))
+    assert pages == sorted(page_names())
+    titles = [words(book / f"html/book/{name}.html").strip().split("\n")[0] for name in CHAPTERS]
+    numbers = [int(title.split(".")[0]) for title in titles if title[0].isdigit()]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) == len(set(CHAPTERS) - {"preface", "ledger"})
+    texts = {name: (book / f"html/book/{name}.html").read_text() for name in CHAPTERS}
+    exercises = {name: len(re.findall(r'class="exercise admonition', text)) for name, text in texts.items()}
+    solved = len(re.findall(r'class="solution admonition', texts["solutions"]))
+    assert solved == sum(exercises.values()) >= 18
+
+
+def test_the_first_figure_is_on_the_first_screen(site, browser):
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    for name in set(CHAPTERS) - {"ledger", "solutions", "resnet_forking"}:
+        page.goto(f"{site}/book/{name}.html")
+        chart = page.locator(".lmc-chart").first
+        chart.locator("svg.marks").wait_for()
+        assert chart.bounding_box()["y"] < 800, name
+    page.close()
+
+
+def test_the_search_quotes_what_it_finds_from_disk(page, book):
+    page.goto(f"file://{book}/html/search.html?q=hybrid")
+    quotes = page.locator("ul.search li .context")
+    quotes.first.wait_for()
+    assert quotes.count() >= 3
+    assert "hybrid" in quotes.first.text_content().lower()
 
 
 def test_the_site_is_small(book):
