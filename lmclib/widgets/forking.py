@@ -31,6 +31,11 @@ class ForkingExplorer(LiveBox):
         settings: the chapter's settings, from which the controls start; runs go to its store.
     """
 
+    PICTURE = (
+        "live-forks.png",
+        "Fields for network, data, fork epochs and recipe, Run and Stop, training curves, and the barrier against the fork epoch",
+    )
+
     def __init__(self, settings: Settings):
         self.settings = settings
         self.controls, self.shown = Controls(settings), Shown()

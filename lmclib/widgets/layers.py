@@ -32,6 +32,10 @@ class SetExplorer(LiveBox):
         "This control evaluates any set of layers: open the chapter with <code>make lab</code>. The boxes of the figure "
         "above work without it."
     )
+    PICTURE = (
+        "live-sets.png",
+        "A list of layers to choose from, a button that evaluates them, and their predicted barrier",
+    )
 
     def __init__(self, cube: LayerCube, energies: Energies | None = None, about: str = ""):
         self.cube, self.energies, self.about = cube, energies or Energies.of(cube), about

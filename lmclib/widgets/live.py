@@ -1,4 +1,4 @@
-"""What all live controls share: a line of text where no kernel can answer, and charts that need no network."""
+"""What all live controls share: a line of text and a picture where no kernel can answer, and charts that need no network."""
 
 import os
 
@@ -10,12 +10,20 @@ from lmclib.charts.style import STATIC
 
 
 class LiveBox(widgets.VBox):
-    """A box of controls that is a line of text where no kernel can answer."""
+    """A box of controls that is a line of text, and a picture of what it does, where no kernel can answer.
 
+    Attributes:
+        NOTE: the line, as HTML.
+        PICTURE: the name of its file among those that the site loads, and what it shows in words.
+    """
+
+    PICTURE: tuple[str, str]
     NOTE = "This control needs Python: open the chapter with <code>make lab</code>. The sliders on this page work without it."
 
     def _repr_mimebundle_(self, **kwargs: object) -> dict[str, str]:
-        return {**super()._repr_mimebundle_(**kwargs), "text/html": f"<p><em>{self.NOTE}</em></p>"}
+        file, shown = self.PICTURE
+        picture = f"<img class='lmc-live' src='../_static/{file}' alt='{shown}'>"
+        return {**super()._repr_mimebundle_(**kwargs), "text/html": f"<p><em>{self.NOTE}</em></p>{picture}"}
 
 
 def charts_offline() -> None:

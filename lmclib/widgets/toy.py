@@ -17,6 +17,11 @@ class LandscapeExplorer(LiveBox):
         minima: where to start.
     """
 
+    PICTURE = (
+        "live-minima.png",
+        "A field of minima, and a table of the barrier and its prediction between every two of them",
+    )
+
     def __init__(self, minima: Sequence[float]):
         self.minima = widgets.Text(", ".join(f"{m:g}" for m in minima), description="minima", continuous_update=False)
         self.said, self.figure = widgets.HTML(), widgets.Output()

@@ -316,5 +316,10 @@ def test_a_second_run_gives_the_checked_outputs(book):
             assert done.returncode == 0, done.stdout[-4000:]
 
 
-def test_the_widget_says_where_it_works(book):
-    assert "This control needs Python" in (book / "html/book/resnet_forking.html").read_text()
+@pytest.mark.parametrize("chapter", ["toy_barriers", "resnet_forking", "hessian_predictions"])
+def test_a_live_control_shows_what_it_does_and_how_to_have_it(chapter, book):
+    page = BeautifulSoup((book / f"html/book/{chapter}.html").read_text(), "html.parser")
+    (picture,) = page.select("img.lmc-live")
+    assert (book / "html/book" / picture["src"]).resolve().exists()
+    assert len(picture["alt"]) > 30
+    assert "make lab" in picture.find_previous("p").text
