@@ -65,6 +65,7 @@ def test_charts_exist_where_they_should(book):
     assert counts["layerwise_barriers"] == 5
     assert counts["hessian_predictions"] == 4
     assert counts["beyond_second_order"] == 3
+    assert counts["your_models"] == 2
 
 
 def spec(chart) -> dict:
