@@ -208,6 +208,21 @@ def test_forks_are_typed_and_taken_away_and_what_is_stale_is_greyed(lab):
     lab.until_plain()
 
 
+def test_a_double_click_on_the_parents_axis_adds_a_fork(lab):
+    lab.rerun(model="mlp-8", fork_epochs=[0, 0.5], epochs=4)
+    lab.button("Run").click()
+    lab.until("done in")
+    lab.until_drawn(3)
+    handles = lab.explorer.locator("path[aria-roledescription=point][aria-label*='fork at epoch']")
+    handles.last.scroll_into_view_if_needed()
+    first, last = handles.first.bounding_box(), handles.last.bounding_box()
+    lab.page.mouse.dblclick((first["x"] + last["x"] + last["width"]) / 2, first["y"] + 60)
+    chips = lab.explorer.locator(".jupyter-widget-tag")
+    chips.nth(2).wait_for()
+    assert 0 < float(chips.nth(2).inner_text().rstrip("×")) < 0.5
+    lab.until("Shows an earlier choice:")
+
+
 def test_parameters_are_edited_and_run_again_in_one_kernel(lab):
     for epochs in (1, 2):
         lab.rerun(model="mlp-8", fork_epochs=[0.5], epochs=epochs)
