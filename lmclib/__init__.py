@@ -25,6 +25,7 @@ _FILES = {
     "runs.pairs": ("Pair", "independent_pairs", "sibling_pairs"),
     "runs.measuring": ("over_pairs",),
     "measures.barriers": ("barrier_curve", "barrier_evolution", "barrier_height"),
+    "measures.alignment": ("align",),
     "measures.kinds": ("KindRule", "barrier_kind"),
     "measures.layerwise": (
         "cumulative_barriers",

@@ -176,7 +176,7 @@ def merge(
     model: Model = None,
     partition: Partition = "layers",
     examples: Examples = 1000,
-    evaluations: Annotated[int, typer.Option(metavar="N", min=1, help="Gradients from each of four starts.")] = 8,
+    evaluations: Annotated[int, typer.Option(metavar="N", min=1, help="Gradients from each of four starts.")] = 5,
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Write the best average even where a checkpoint is better.")
     ] = False,

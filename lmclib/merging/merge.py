@@ -1,15 +1,17 @@
 """Merging checkpoints from end to end: read, compare, plan, judge, write."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from lmclib.cube.batching import is_pair
+from lmclib.cube.interpolation import Interpolation
 from lmclib.cube.points import LayerCube
 from lmclib.errors import LmcError
+from lmclib.measures.alignment import align
 from lmclib.merging.checkpoints import Checkpoint
 from lmclib.merging.data import MOST, Pair, check_examples, load_examples, loss_for
 from lmclib.merging.ends import Cube, Ends, Loss, covering, open_ends
@@ -133,7 +135,8 @@ def merge(
 ) -> Merged:
     r"""Merge checkpoints: $\theta_1 + \sum_\ell a_\ell P_\ell \Delta$ with the coefficients that `merge_plan` finds, as one file.
 
-    Of more than two a soup is made, as `soup_plan` says. Nothing is written where no average beats the better checkpoint on held-out data.
+    Of more than two a soup is made, as `soup_plan` says. In a plain chain of layers the second model's units are also put in the order of the
+    first one's, as `align` does it, and that pair is planned, too. Nothing is written where no average beats the better checkpoint on held-out data.
     Float16 and bfloat16 are computed in float32, and written, and judged, in the first checkpoint's own types.
 
     Args:
@@ -188,13 +191,31 @@ def merge_opened(opened: Opened, path: Path | None = None, evaluations: int = 20
 
 def _plan(opened: Opened, evaluations: int) -> MergePlan | SoupPlan:
     if len(opened.ends) == 1:
-        return merge_plan(opened.cube(), evaluations=evaluations)
+        cube = opened.cube()
+        plans = [merge_plan(one, evaluations=evaluations) for one in (cube, _aligned(cube)) if one is not None]
+        best = min(plans, key=lambda plan: plan.best.loss)  # of equals the first, which is not aligned
+        return replace(best, aligned=best is not plans[0])
     one = opened.ends[0]
     t1, *rest = (_loaded(state, one.dtype) for state in (one.states[0], *(ends.states[1] for ends in opened.ends)))
     axes = {axis.name: axis for ends in opened.ends for axis in ends.axes}  # what moves in some pair
     still = [layer for ends in opened.ends for layer in ends.still]
     cube = LayerCube(one.model, t1, rest[0], opened.data, opened.loss)
     return soup_plan(cube, [t1, *rest], covering(tuple(axes.values()), still), evaluations)
+
+
+def _aligned(cube: Cube) -> LayerCube | None:
+    """The cube to the second model with its units in the order of the first one's; None where that is the same, or no plain chain."""
+    if not isinstance(cube, LayerCube):
+        return None
+    try:
+        t2 = align(cube.model, cube.ends.t1, cube.ends.t2)
+    except LmcError:
+        return None
+    if all(t2[key] is value for key, value in cube.ends.t2.items()):
+        return None
+    other = LayerCube(cube.model, cube.ends.t1, t2, cube.data, cube.loss)
+    other.ends = Interpolation(cube.ends.t1, t2, cube.ends.layers)
+    return other
 
 
 def _loaded(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
@@ -259,6 +280,7 @@ def _facts(opened: Opened, plan: MergePlan | SoupPlan, written: tuple | None, lo
         "candidates": rows,
         "fitted": len(plan.fit.data[1]),
         "held_out": len(plan.judge.data[1]),
+        "aligned": getattr(plan, "aligned", False),
         "left_out": list(getattr(plan, "left_out", ())),
         "identical": list(one.identical),
         "kept": {key: said for ends in opened.ends for key, said in ends.kept.items()},

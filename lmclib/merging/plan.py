@@ -43,6 +43,7 @@ class MergePlan:
         left_out: the layers that `leave out the worst layers` takes from the better model alone, the worst first.
         fit: the cube on the part that coefficients were fitted on.
         judge: the cube on the part that candidates were judged on.
+        aligned: whether the second model's units were put in the order of the first one's before.
     """
 
     layers: tuple[str, ...]
@@ -53,6 +54,7 @@ class MergePlan:
     left_out: tuple[str, ...]
     fit: Cube = field(repr=False)
     judge: Cube = field(repr=False)
+    aligned: bool = False
 
     @property
     def averages(self) -> bool:
@@ -99,7 +101,7 @@ class MergePlan:
         )
         if self.chosen == LEAVE_OUT:
             said += f"; left out: {', '.join(self.left_out)}"
-        return f"Average, {said}"
+        return f"{'Align the units, then average' if self.aligned else 'Average'}, {said}"
 
 
 def merge_plan(cube: Cube, held_out: Batches | None = None, evaluations: int = 20) -> MergePlan:
@@ -114,7 +116,7 @@ def merge_plan(cube: Cube, held_out: Batches | None = None, evaluations: int = 2
     Args:
         cube: the layer cube between two models; statistics are treated both ways whatever it says itself.
         held_out: data to judge on; by default every second example (or batch) of the cube's own data, and the others are fitted on.
-        evaluations: of the gradient, from each of the three starts.
+        evaluations: of the gradient, from each of the four starts.
 
     Returns:
         The plan.

@@ -72,6 +72,23 @@ def test_where_no_average_helps_nothing_is_written_unless_told_to(tmp_path):
     assert forced.loss >= forced.plan.better_end.loss
 
 
+def test_permuted_units_are_aligned_before_they_are_averaged(tmp_path):
+    one, two = siblings()
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(1))
+    moved = {"1.weight": two["1.weight"][order], "1.bias": two["1.bias"][order], "3.weight": two["3.weight"][:, order]}
+    for name, state in (("a", one), ("b", two), ("c", two | moved)):
+        save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / f"{name}.safetensors")
+    given = {"model": network(), "data": held_out(), "evaluations": 3}
+    near, far = (
+        lmc.merge(tmp_path / "a.safetensors", tmp_path / name, output=tmp_path / f"m.{name}", **given)
+        for name in ("b.safetensors", "c.safetensors")
+    )
+    assert far.plan.aligned
+    assert str(far).startswith("Align the units, then average")
+    assert far.loss == pytest.approx(near.loss, abs=1e-4)
+    assert far.loss == pytest.approx(reloaded_loss(far.path), abs=1e-6)
+
+
 def test_an_output_is_checked_before_anything_is_read(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "there.safetensors").write_text("")
