@@ -57,6 +57,7 @@ _FILES = {
     "claims.predictions": ("better_predictor_claim", "prediction_claims"),
     "book.settings": ("parameters",),
     "book.profiles": (
+        "CHECKPOINTS",
         "ALPHAS",
         "DEEP_LINEAR",
         "FORKING",

@@ -85,6 +85,12 @@ DEEP_LINEAR = {
     "paper": {"networks": 100_000, "stack": 200, "steps": 5_000, "seed": 0},
 }
 
+# two checkpoints: the forking chapter's networks of two seeds, unless the reader brings files; ratios are fitted on some images
+FITTED = {"smoke": 240, "digits": 720, "cifar": 5_000, "paper": 5_000}
+CHECKPOINTS = {
+    name: {**values, "seeds": 2, "examples": FITTED[name], "checkpoints": ()} for name, values in FORKING.items()
+}
+
 
 def measured_epochs(epochs: int) -> tuple[int, ...]:
     """The epochs at which children are stored and measured: dense early, sparse late, the last included.

@@ -49,6 +49,7 @@ class Values(BaseModel):
     networks: int = Field(0, ge=1)
     stack: int = Field(0, ge=1)
     steps: int = Field(0, ge=1)
+    checkpoints: Annotated[tuple[str, ...], Field(max_length=2), BeforeValidator(_listed)] = ()
     minima: Annotated[tuple[float, ...], Field(min_length=2), BeforeValidator(_listed)] = ()
 
 

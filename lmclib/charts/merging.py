@@ -114,6 +114,33 @@ def candidates(table: pd.DataFrame, said: str) -> alt.Chart:
     return style.described(chart, said, f"{said}. Points of the held-out loss of every candidate.")
 
 
+def ratios(table: pd.DataFrame) -> alt.Chart:
+    """The share of the second model in every layer, a panel a pair.
+
+    Args:
+        table: `pair`, `layer` and `share`, which is 0 where a layer is the first model's and 1 where it is the second's.
+    """
+    pairs, order = list(table.pair.unique()), list(table.layer.unique())
+    most = table.groupby("pair", sort=False).share.agg(lambda shares: shares.max() - shares.min())
+    said = f"The ratio differs most between layers in the pair “{most.idxmax()}”, by {most.max():.2f}"
+    chart = (
+        alt.Chart(table[["pair", "layer", "share"]].round(4))
+        .mark_rect()
+        .encode(
+            x=alt.X("pair:N", sort=pairs, title=None, axis=alt.Axis(labelAngle=0, labelLimit=0)),
+            y=alt.Y("layer:N", sort=order, title=None),
+            color=alt.Color(
+                "share:Q", title="share of model 2", scale=alt.Scale(scheme="blueorange", domain=[0, 1], domainMid=0.5)
+            ),
+            tooltip=["pair:N", "layer:N", alt.Tooltip("share:Q", title="share of model 2", format=".2f")],
+        )
+        .properties(height=alt.Step(16))
+    )
+    return style.described(
+        chart, said, f"{said}. A grid of layers and pairs, coloured by the share of the second model."
+    )
+
+
 def check_path(path: Path) -> None:
     """Check that a chart can be written to a file.
 

@@ -78,4 +78,4 @@ def test_an_edit_of_the_library_reruns_what_reaches_it(monkeypatch):
 
     before = keys()
     monkeypatch.setattr(chapters, "source_closure", edited)
-    assert changed(before, keys()) == {"toy_barriers", "preface", "ledger"}
+    assert changed(before, keys()) == {"toy_barriers", "solutions", "preface", "ledger"}

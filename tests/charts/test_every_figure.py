@@ -130,7 +130,33 @@ S = np.round(np.linspace(0.3, 2, 35), 4)
 ONE = torch.ones(1, 1).double()
 DIAGONAL = np.linspace(0, 1, 41)
 
+PATH = pd.DataFrame({"alpha": [0.0, 0.5, 1.0], "loss": [1.0, 2.0, 1.5], "loss_barrier": [0.0, 0.75, 0.0]})
+MEASURED = pd.DataFrame(
+    {
+        "layer": ["a", "b"] * 3,
+        "into": ["1", "1", "2", "2", "both", "both"],
+        "loss_barrier": [0.1, 0.3, -0.1, 0.2, 0.0, 0.25],
+    }
+)
+PREDICTED = pd.DataFrame(
+    {
+        "layer": list("abab"),
+        "method": ["published"] * 2 + ["gradient"] * 2,
+        "predicted": [0.2, 0.1, 0.3, 0.4],
+        "actual": [0.1, 0.2] * 2,
+    }
+)
+MERGES = pd.DataFrame(
+    {"candidate": ["x", "y", "x"], "norm_stats": ["interpolate"] * 2 + ["recompute"], "loss": [0.1, 0.2, 0.3]}
+)
+SHARED = pd.DataFrame({"pair": ["p", "p", "q", "q"], "layer": list("abab"), "share": [0.0, 1.0, 0.5, 0.25]})
+
 FIGURES = {
+    "merging.path": Figure(lambda: merging.path(PATH), {"loss": [*PATH.loss, 1.0, 1.25, 1.5]}),
+    "merging.layers": Figure(lambda: merging.layers(MEASURED), {"loss_barrier": MEASURED.loss_barrier[:4]}),
+    "merging.predictions": Figure(lambda: merging.predictions(PREDICTED), {"barrier": [0.1, 0.2, *PREDICTED.predicted]}),
+    "merging.candidates": Figure(lambda: merging.candidates(MERGES, "Average, x"), {"loss": MERGES.loss}),
+    "merging.ratios": Figure(lambda: merging.ratios(SHARED), {"share": SHARED.share}),
     "fork_figure.fork_figure": Figure(
         lambda: fork_figure.fork_figure(curves(), parents()), {"loss_barrier": curves().loss_barrier}, ("measure",)
     ),
