@@ -96,7 +96,7 @@ def landscape(minima: list[float]) -> alt.Chart:
         "predicted": f"format({predicted('0.5')}, '.3~g')",
     }
     title = (
-        f"['Between ' + {said['left']} + ' and ' + {said['right']} + ' stands a barrier of ' + {said['barrier']} + ';',"
+        f"['Between ' + {said['left']} + ' and ' + {said['right']}, 'stands a barrier of ' + {said['barrier']} + ';',"
         f" 'Proposition 1 says ' + {said['predicted']} + ' in the middle']"
     )
     words = (
@@ -210,8 +210,9 @@ def segment(loss: sympy.Expr, t1: float, t2: float, reach: float = 1.5) -> alt.C
         curves.properties(height=180, **width),
         spacing=8,
     ).add_params(*params)
-    told = " + ', ' + ".join(f"'{name} ' + format({said}, '.3~g')" for name, said in _formulas(loss, "0.5").items())
-    title = f"['Between ' + format(t1, '~g') + ' and ' + format(t2, '~g') + ', at α = ½:', {told}]"
+    told = [f"'{name} ' + format({said}, '.3~g')" for name, said in _formulas(loss, "0.5").items()]
+    # lines that are short enough for a phone
+    title = f"['Between ' + format(t1, '~g') + ' and ' + format(t2, '~g') + ': ' + {told[0]}, {told[1]}, {told[2]}]"
     half = {
         name: float(curve.subs(landscapes.ALPHA, sympy.Rational(1, 2)))
         for name, curve in _barriers(loss, t1, t2).items()
