@@ -3,6 +3,8 @@
 import re
 
 import torch
+from safetensors.torch import save_file
+from siblings import held_out, network, siblings
 from torchvision.models import resnet18
 
 from lmclib.root import ROOT
@@ -19,3 +21,20 @@ def test_five_lines_for_two_torchvision_networks(capsys):
     said = capsys.readouterr().out
     assert "[123 rows x 7 columns]" in said  # 41 layers, into either model and both
     assert "logit-quintic" in said
+
+
+def test_five_lines_that_merge_two_checkpoints(capsys, tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (code,) = [block for block in blocks if "merge_plan" in block]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 5
+    monkeypatch.chdir(tmp_path)
+    one, two = siblings()
+    for name, state in (("a", one), ("b", two)):
+        save_file(state, f"{name}.safetensors")
+    x, y = held_out()
+    exec(code, {"model": network(), "state_dict_1": one, "state_dict_2": two, "x": x, "y": y})
+    said = capsys.readouterr().out
+    assert said.startswith("Average, ")
+    assert "one ratio a layer" in said
+    assert said.endswith("Written to merged.safetensors.\n")
+    assert (tmp_path / "merged.md").exists()

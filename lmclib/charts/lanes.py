@@ -67,14 +67,17 @@ def lanes(wanted: Sequence[Lane], scale: alt.Scale, title: str) -> tuple[alt.Lay
         title: of the axis.
     """
     labels = [lane.label for lane in wanted]
-    y = alt.Y("lane:N", title=None, scale=alt.Scale(domain=labels), axis=alt.Axis(domain=False, ticks=False))
+    band = alt.Scale(type="band", domain=labels, padding=0)  # as high as the lane, for points and lines too
+    y = alt.Y("lane:N", title=None, scale=band, axis=alt.Axis(domain=False, ticks=False))
     x = alt.X("low:Q", title=title, scale=scale, axis=alt.Axis(grid=False))
     places = pd.concat([lane.places for lane in wanted], ignore_index=True)
-    touch = alt.Chart(places).mark_rect(opacity=0, cursor="ew-resize").encode(x=x, x2="high:Q", y=y)
+    # only the marks of the view that has the selections hear of the pointer; the page has the sliders in the reverse order
+    touch = alt.Chart(places).add_params(*(lane.selection for lane in reversed(wanted)))
+    touch = touch.mark_rect(opacity=0, cursor="ew-resize").encode(x=x, x2="high:Q", y=y)
     ends = places.groupby("lane", sort=False).place.agg(low="min", high="max").reset_index()
     lines = alt.Chart(ends).mark_rule(opacity=0.4, strokeWidth=2).encode(x=x, x2="high:Q", y=y)
     now = f"[{', '.join(lane.name for lane in wanted)}][datum.i]"
-    table = pd.DataFrame({"i": range(len(wanted)), "handle": [lane.name for lane in wanted], "lane": labels})
+    table = pd.DataFrame({"i": range(len(wanted)), "lane": labels})
     handles = (
         alt.Chart(table)
         .transform_calculate(at=now)
@@ -86,6 +89,4 @@ def lanes(wanted: Sequence[Lane], scale: alt.Scale, title: str) -> tuple[alt.Lay
         )
     )
     chart = alt.layer(lines, handles, touch).properties(height=HEIGHT * len(wanted))
-    # the page has the sliders in the reverse order
-    chart = chart.add_params(*(lane.selection for lane in reversed(wanted)))
     return chart, [alt.param(lane.name, expr=lane.control) for lane in wanted]

@@ -222,6 +222,7 @@ def test_minima_and_ends_are_dragged_along_their_lanes(index, name, lane, page, 
     page.wait_for_timeout(300)
     assert float(slider.input_value()) < before
     assert title.text_content() != said
+    assert "NaN" not in title.text_content()
     assert not page.trouble
 
 
