@@ -222,7 +222,17 @@ def test_a_build_is_told_only_the_folders_that_are_given(tmp_path, monkeypatch):
     assert invoke("build").stdout == f"The book is at {tmp_path}\n"
     invoke("build", "--profile", "smoke", "--store", "runs", "--output", "../out")
     there = {"output": tmp_path / "../out", "store": tmp_path / "runs"}
-    assert seen == [(("digits",), {}), (("smoke",), there)]
+    assert seen == [(("digits",), {"pdf": False}), (("smoke",), {**there, "pdf": False})]
+
+
+def test_a_build_names_its_pdf(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("lmclib.book.build.build", lambda *_, pdf: seen.append(pdf) or tmp_path / "html" / "index.html")
+    assert (
+        invoke("build", "--pdf").stdout.split()
+        == f"The book is at {tmp_path}/html/index.html and at {tmp_path}/book.pdf".split()
+    )
+    assert seen == [True]
 
 
 def test_a_plan_says_what_is_missing(tmp_path):
