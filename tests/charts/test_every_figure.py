@@ -103,29 +103,6 @@ PRICES = pd.DataFrame({"method": ["actual", "published"], "cost": [3.0, 12.0], "
 SHARES = pd.DataFrame({"network": ["linear"] * 2 + ["ReLU"] * 2, "size": [1, 2] * 2, "share": [0, 0.5, 0.25, 0.75]})
 CURVATURES = pd.DataFrame({"kind": ["many"] * 4 + ["few"], "curvature": [0.0, 0.1, 0.2, 1.0, 1.0]})
 LOSSES = pd.DataFrame([(None, 0.0, 2.3), (None, 1.0, 1.1), (0.5, 1.0, 1.2)], columns=["fork_epoch", "epoch", "loss"])
-PATH = pd.DataFrame({"alpha": [0, 0.5, 1], "loss": [0.1, 0.9, 0.3], "loss_barrier": [0, 0.7, 0], "error": [0, 0.4, 0.1],
-                     "error_barrier": [0, 0.35, 0]})  # fmt: skip
-BOTH_WAYS = pd.DataFrame(
-    {
-        "layer": layer,
-        "into": into,
-        "alpha": 0.5,
-        "loss": k + 1.0,
-        "error": 0.1,
-        "loss_barrier": k + i / 4,
-        "error_barrier": 0.0,
-    }
-    for k, layer in enumerate(NAMES)
-    for i, into in enumerate(("1", "2", "both"))
-)
-FORETOLD = pd.DataFrame(
-    {"layer": layer, "method": method, "predicted": k + factor, "actual": k + 0.5}
-    for factor, method in ((0.4, "published"), (0.6, "gradient"))
-    for k, layer in enumerate(NAMES)
-)
-CANDIDATES = pd.DataFrame(
-    {"candidate": ["average", "model 1"], "norm_stats": ["recompute", "interpolate"], "loss": [0.2, 0.5]}
-)
 S = np.round(np.linspace(0.3, 2, 35), 4)
 ONE = torch.ones(1, 1).double()
 DIAGONAL = np.linspace(0, 1, 41)
@@ -152,6 +129,81 @@ MERGES = pd.DataFrame(
 SHARED = pd.DataFrame({"pair": ["p", "p", "q", "q"], "layer": list("abab"), "share": [0.0, 1.0, 0.5, 0.25]})
 
 FIGURES = {
+    "merging.path": Figure(lambda: merging.path(PATH), {"loss": [*PATH.loss, 1.0, 1.25, 1.5]}),
+    "merging.layers": Figure(lambda: merging.layers(MEASURED), {"loss_barrier": MEASURED.loss_barrier[:4]}),
+    "merging.predictions": Figure(lambda: merging.predictions(PREDICTED), {"barrier": [0.1, 0.2, *PREDICTED.predicted]}),
+    "merging.candidates": Figure(lambda: merging.candidates(MERGES, "Average, x"), {"loss": MERGES.loss}),
+    "merging.ratios": Figure(lambda: merging.ratios(SHARED), {"share": SHARED.share}),
+    "fork_figure.fork_figure": Figure(
+        lambda: fork_figure.fork_figure(curves(), parents()), {"loss_barrier": curves().loss_barrier}, ("measure",)
+    ),
+    "forking.against_fork": Figure(
+        lambda: forking.against_fork(FINAL),
+        {"error_barrier": FINAL.groupby(["seed", "fork_epoch", "norm_stats"]).error_barrier.max()},
+        ("kind_of_barrier",),
+    ),
+    "forking.kinds": Figure(
+        lambda: forking.kinds(FINAL),
+        {"error_barrier": FINAL.query("seed == 0 and norm_stats == 'interpolate'").error_barrier},
+    ),
+    "forking.geometry": Figure(
+        lambda: forking.geometry(geometry_table()),
+        {"value": geometry_table().groupby(["fork_epoch", "epoch"]).mean().iloc[:, -4:].to_numpy().ravel()},
+    ),
+    "layers.heatmap": Figure(
+        lambda: layers.heatmap(layer_table()),
+        {"loss_barrier": layer_table().query("into != 'both'").loss_barrier},
+        ("measure",),
+    ),
+    "layers.shares": Figure(
+        lambda: layers.shares(LAST),
+        {"loss_barrier": LAST.query("layer != 'network' and into != 'both'").loss_barrier},
+    ),
+    "layers.staircases": Figure(
+        lambda: layers.staircases(stair_table()),
+        {"loss_barrier": stair_table().query("into != 'both'").loss_barrier},
+        ("measure",),
+    ),
+    "layers.windows": Figure(
+        lambda: layers.windows(window_table(), pd.Series({0: 10.0, 1: 10.0})),
+        {"share": window_table().query("into == 'both'").loss_barrier / 10},
+    ),
+    "layers.pairs": Figure(
+        lambda: layers.pairs(pair_table(), single_table()), {"loss_barrier": pair_table().loss_barrier}, ("show",)
+    ),
+    "predictions.against_fork": Figure(
+        lambda: predictions.against_fork(cased(compared_table())),
+        {"predicted": [*compared_table().query("what == 'network'").predicted,
+                       *compared_table().query("what == 'network' and method == 'published'").actual]},
+    ),
+    "predictions.energy_matrix": Figure(
+        lambda: predictions.energy_matrix(energies(), set_table()), {"published": energies().hessians.sum(0).ravel() / 16}
+    ),
+    "predictions.triptych": Figure(lambda: predictions.triptych(layer_triples()), {"energy": layer_triples().energy}),
+    "predictions.panels": Figure(lambda: predictions.panels(compared_table()), {"predicted": compared_table().predicted}),
+    "predictions.price": Figure(lambda: predictions.price(PRICES), {"relative_error": PRICES.relative_error}),
+    "predictions.stationarity": Figure(
+        lambda: predictions.stationarity(term_table()), {"value": term_table()[["slopes", "curvature"]].to_numpy().ravel()}
+    ),
+    "theory.parabolas": Figure(lambda: theory.parabolas(parabola_cuts()), {"loss": parabola_cuts().loss}),
+    "theory.histogram": Figure(lambda: theory.histogram(CURVATURES, bins=2), {"networks": [3, 1, 0, 1]}),
+    "theory.not_convex": Figure(lambda: theory.not_convex(SHARES), {"share": SHARES.share}),
+    "theory.baselines": Figure(  # in closed form: at the middle of the cut the output is (1 - s²)/2
+        lambda: theory.baselines(ONE, ONE), {"barrier": [*((1 + S**2) ** 2 / 4), *(-((1 + S**2) ** 2) / 4)]}
+    ),
+    "toy.landscape": Figure(lambda: toy.landscape([-1.5, -1, 1, 1.5])),  # everything is computed in the page
+    "toy.hierarchies": Figure(lambda: toy.hierarchies({"two": [-1, 1], "wider": [-2, 2]}), {"barrier": [1, 16]}),
+    "toy.segment": Figure(lambda: toy.segment(landscapes.T**2, 1, 2)),  # so is this
+    "toy.diagonal_network": Figure(
+        lambda: toy.diagonal_network((0.5, 2), (-2, -0.5)),
+        {"loss": [((0.5 - 2.5 * a) * (2 - 2.5 * a) - 1) ** 2 / 2 for a in DIAGONAL]
+         + [(w * (2 - 2.5 * a) - 1) ** 2 / 2 for w in (0.5, -2) for a in DIAGONAL]
+         + [((0.5 - 2.5 * a) * w - 1) ** 2 / 2 for w in (2, -0.5) for a in DIAGONAL]},
+    ),
+    "toy.bent_but_low": Figure(
+        toy.bent_but_low,
+        {"loss": [4 * t * (t - 1) + 0.45 * np.sin(2 * np.pi * t) ** 2 for t in np.linspace(0, 1, 101)]},
+    ),
     "live.training": Figure(lambda: live.training(LOSSES, 12, [0, 0.5], "256 images"), {"loss": LOSSES.loss}),
     "live.against_fork": Figure(
         lambda: live.against_fork({"this run": FINAL.query("seed == 0")}, fork_epochs=FORKS),
