@@ -222,7 +222,8 @@ def segment(loss: sympy.Expr, t1: float, t2: float, reach: float = 1.5) -> alt.C
         f"Between {t1:g} and {t2:g}, where they stand at first, at one half: "
         f"{', '.join(f'{name} {value:.3g}' for name, value in half.items())}."
     )
-    return chart.properties(title=alt.TitleParams(text=alt.expr(title)), description=words, autosize=GROWING)
+    heading = alt.TitleParams(text=alt.expr(title), subtitle="barriers in the middle, α = ½")
+    return chart.properties(title=heading, description=words, autosize=GROWING)
 
 
 def _barriers(loss: sympy.Expr, t1: float, t2: float) -> dict[str, sympy.Expr]:

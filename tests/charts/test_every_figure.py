@@ -103,29 +103,6 @@ PRICES = pd.DataFrame({"method": ["actual", "published"], "cost": [3.0, 12.0], "
 SHARES = pd.DataFrame({"network": ["linear"] * 2 + ["ReLU"] * 2, "size": [1, 2] * 2, "share": [0, 0.5, 0.25, 0.75]})
 CURVATURES = pd.DataFrame({"kind": ["many"] * 4 + ["few"], "curvature": [0.0, 0.1, 0.2, 1.0, 1.0]})
 LOSSES = pd.DataFrame([(None, 0.0, 2.3), (None, 1.0, 1.1), (0.5, 1.0, 1.2)], columns=["fork_epoch", "epoch", "loss"])
-PATH = pd.DataFrame({"alpha": [0, 0.5, 1], "loss": [0.1, 0.9, 0.3], "loss_barrier": [0, 0.7, 0], "error": [0, 0.4, 0.1],
-                     "error_barrier": [0, 0.35, 0]})  # fmt: skip
-BOTH_WAYS = pd.DataFrame(
-    {
-        "layer": layer,
-        "into": into,
-        "alpha": 0.5,
-        "loss": k + 1.0,
-        "error": 0.1,
-        "loss_barrier": k + i / 4,
-        "error_barrier": 0.0,
-    }
-    for k, layer in enumerate(NAMES)
-    for i, into in enumerate(("1", "2", "both"))
-)
-FORETOLD = pd.DataFrame(
-    {"layer": layer, "method": method, "predicted": k + factor, "actual": k + 0.5}
-    for factor, method in ((0.4, "published"), (0.6, "gradient"))
-    for k, layer in enumerate(NAMES)
-)
-CANDIDATES = pd.DataFrame(
-    {"candidate": ["average", "model 1"], "norm_stats": ["recompute", "interpolate"], "loss": [0.2, 0.5]}
-)
 S = np.round(np.linspace(0.3, 2, 35), 4)
 ONE = torch.ones(1, 1).double()
 DIAGONAL = np.linspace(0, 1, 41)
@@ -227,14 +204,6 @@ FIGURES = {
         toy.bent_but_low,
         {"loss": [4 * t * (t - 1) + 0.45 * np.sin(2 * np.pi * t) ** 2 for t in np.linspace(0, 1, 101)]},
     ),
-    "merging.path": Figure(lambda: merging.path(PATH), {"loss": [*PATH.loss, *(PATH.loss - PATH.loss_barrier)]}),
-    "merging.layers": Figure(
-        lambda: merging.layers(BOTH_WAYS), {"loss_barrier": BOTH_WAYS[BOTH_WAYS["into"] != "both"].loss_barrier}
-    ),
-    "merging.predictions": Figure(
-        lambda: merging.predictions(FORETOLD), {"barrier": [*FORETOLD.actual[:3], *FORETOLD.predicted]}
-    ),
-    "merging.candidates": Figure(lambda: merging.candidates(CANDIDATES, "Average all."), {"loss": CANDIDATES.loss}),
     "live.training": Figure(lambda: live.training(LOSSES, 12, [0, 0.5], "256 images"), {"loss": LOSSES.loss}),
     "live.against_fork": Figure(
         lambda: live.against_fork({"this run": FINAL.query("seed == 0")}, fork_epochs=FORKS),
