@@ -350,11 +350,14 @@ def _print(table: "pd.DataFrame") -> None:
     """A table with numbers to four digits."""
     from lmclib.terminal import print_table
 
-    rows = [
-        tuple(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row)
-        for row in table.itertuples(index=False)
-    ]
+    rows = [tuple(_cell(value) for value in row) for row in table.itertuples(index=False)]
     print_table([str(name) for name in table.columns], rows)
+
+
+def _cell(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return "–" if value != value else f"{value:.4f}"  # no error where outputs are no classes
 
 
 def _plain(table: "pd.DataFrame") -> list[dict]:
