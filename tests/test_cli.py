@@ -253,7 +253,7 @@ def test_results_are_measured_packed_listed_and_checked(shelf, tmp_path, monkeyp
 
     listed = json.loads(invoke("results", "list", "--json").stdout)
     assert {row["name"] for row in listed} == {path.name for path in shelf.iterdir() if (path / "run.json").exists()}
-    assert {row["kind"] for row in listed} == {"barrier_curve", "child", "sibling_trajectory"}
+    assert {row["kind"] for row in listed} == {"barrier_curve", "child", "network_values", "sibling_trajectory"}
     for row in listed:
         assert (row["chapters"], row["model"], row["data"]) == (["resnet_forking"], "mlp-4", "digits")
         signed = json.loads((shelf / row["name"] / "provenance.json").read_text())

@@ -23,7 +23,8 @@ def verdicts(store, profile="smoke"):
     return ledger.table(store, profile).set_index("claim").verdict
 
 
-def test_rows_replace_their_own_and_keep_others(tmp_path):
+def test_rows_replace_their_own_and_keep_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("lmclib.store.results.RESULTS", str(tmp_path / "results"))  # none is committed
     judged(tmp_path, "B11", 1)
     judged(tmp_path, "A3", 1, -1)
     judged(tmp_path, "B11", -1)

@@ -39,6 +39,6 @@ def test_committed_scales_come_after(chapters, tmp_path, monkeypatch):
     folder = tmp_path / "results" / "chapters" / "cifar"
     folder.mkdir(parents=True)
     (folder / "layerwise_barriers.json").write_text(json.dumps(summary))
-    monkeypatch.setattr(status, "committed_results", lambda: tmp_path / "results")
+    monkeypatch.setattr("lmclib.store.results.RESULTS", str(tmp_path / "results"))
     last = status.status_page(chapters).strip().splitlines()[-1]
     assert last == "| [layerwise barriers](layerwise_barriers.ipynb) | cifar | 3,600 | – | – | 2026-11-21 |"

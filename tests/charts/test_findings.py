@@ -1,8 +1,15 @@
 """What the first page says follows from the ledger's rows."""
 
+import pytest
+
 import lmclib as lmc
 from lmclib.book.settings import Settings
 from lmclib.charts.findings import FINDINGS, findings
+
+
+@pytest.fixture(autouse=True)
+def no_committed_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr("lmclib.store.results.RESULTS", str(tmp_path / "results"))
 
 
 def write(store, claim, *parts, profile="digits"):
@@ -31,8 +38,7 @@ def test_a_finding_has_its_number_scale_and_place(tmp_path):
         assert part in said
 
 
-def test_the_largest_scale_with_several_seeds_speaks(tmp_path, monkeypatch):
-    monkeypatch.setattr("lmclib.store.results.RESULTS", str(tmp_path / "results"))
+def test_the_largest_scale_with_several_seeds_speaks(tmp_path):
     write(tmp_path, "F1", separated(0.5, 0.001), separated(0.1, 0.001, "recomputed"))
     write(tmp_path / "results", "F1", separated(0.7, 0.001), separated(0.1, 0.001, "recomputed"), profile="cifar")
     (said,) = findings(tmp_path, "digits")

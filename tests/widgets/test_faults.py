@@ -72,7 +72,7 @@ def test_captions_and_charts_hold_no_tags_of_a_reader(typed, monkeypatch):
 
 def test_captions_hold_what_a_reader_chose_and_nothing_that_runs(tmp_path):
     """The caption of a figure names the model that was typed."""
-    family = SimpleNamespace(spec=SimpleNamespace(seed=0), card=SimpleNamespace(label="digits"))
+    family = SimpleNamespace(spec=SimpleNamespace(seed=0, precision="float32"), card=SimpleNamespace(label="digits"))
     settings = SimpleNamespace(
         profile="smoke",
         model="<script>",
