@@ -11,6 +11,7 @@ from lmclib.measures.layerwise import NETWORK, null_model
 
 MEASURES = {"loss": "loss_barrier", "error": "error_barrier"}
 INTO = {"1": "into model 1", "2": "into model 2"}
+SHORT = {"labelExpr": "replace(datum.label, 'stages.', '')"}  # of many layers, so that a phone shows their names whole
 
 
 def heatmap(table: pd.DataFrame) -> alt.Chart:
@@ -25,13 +26,14 @@ def heatmap(table: pd.DataFrame) -> alt.Chart:
     table = table[table["into"] != "both"].assign(fork=table.fork_epoch.map(fork_label))
     cases, forks = list(table["case"].unique()), _labels(table)
     epochs = [int(epoch) for epoch in sorted(table.epoch.unique())]
+    splits = [split for split in ("train", "test") if (table.split == split).any()]
     shown = scales.Measures("measure", table, MEASURES)
     controls = (
         style.switch("which", cases, "pair "),
         style.switch("fork", forks, "fork epoch (siblings) "),
         style.switch("epoch", epochs, "children at epoch ", last=True),
         style.switch("measure", list(MEASURES), "barrier in "),
-        style.switch("split", ["train", "test"], "data "),
+        style.switch("split", splits, "data "),
         style.switch("baseline", ["models", "cut"], "baseline "),
     )
     # only siblings were forked at several epochs; other pairs are shown at the fork that they have
@@ -57,7 +59,7 @@ def heatmap(table: pd.DataFrame) -> alt.Chart:
 
     def column(into: str, first: bool) -> alt.VConcatChart:
         rect = base.transform_filter(f"datum.into == '{into}'").mark_rect().encode(color=colour, tooltip=tooltip)
-        axis = {} if first else {"axis": alt.Axis(labels=False, ticks=False)}
+        axis = {"axis": alt.Axis(**SHORT) if first else alt.Axis(labels=False, ticks=False)}
         whole = rect.transform_filter(f"datum.layer == '{NETWORK}'").encode(
             x=alt.X("epoch:O", title=None, axis=None, scale=times),
             y=alt.Y("layer:N", title=None, scale=alt.Scale(domain=[NETWORK]), **axis),
@@ -92,7 +94,7 @@ def heatmap(table: pd.DataFrame) -> alt.Chart:
                 "layer:N",
                 scale=alt.Scale(domain=[*layers, NETWORK]),
                 title=None,
-                axis=alt.Axis(labelAngle=-60),
+                axis=alt.Axis(labelAngle=-60, **SHORT),
             ),
             xOffset="direction:N",
             y=shown.position(title="barrier at the chosen epoch"),
@@ -108,7 +110,7 @@ def heatmap(table: pd.DataFrame) -> alt.Chart:
         "and bars at the chosen epoch."
     )
     names = ["which", "own_fork", "epoch", "measure", "split", "baseline"]
-    start = (cases[0], only.get(cases[0], forks[0]), epochs[-1], "loss", "train", "models")
+    start = (cases[0], only.get(cases[0], forks[0]), epochs[-1], "loss", splits[0], "models")
     return style.answered(chart, names, _heatmap_answers(table, shown), start, words)
 
 
@@ -135,8 +137,8 @@ def _directions() -> alt.Scale:
     return alt.Scale(domain=list(INTO.values()), range=list(style.OKABE_ITO[:2]))
 
 
-def shares(final: pd.DataFrame, tenth: float = 0.1) -> alt.Chart:
-    """Every layer's part of the full loss barrier at the end of training: a point a seed and direction, a panel a case.
+def shares(final: pd.DataFrame) -> alt.Chart:
+    """Every layer's part of the full loss barrier at the end of training: a point a seed and direction, a panel a case; the line is an equal share.
 
     Args:
         final: `layer_table` of the training split against `models`, with `case`.
@@ -146,15 +148,15 @@ def shares(final: pd.DataFrame, tenth: float = 0.1) -> alt.Chart:
     table = final[(final.layer != NETWORK) & (final["into"] != "both")].join(full, on=keys)
     table = table.assign(share=table.loss_barrier / table.full, direction=table["into"].map(INTO))
     layers, cases = list(table.layer.unique()), list(table["case"].unique())
-    top = table.groupby("case", sort=False).share.max()
-    wide = alt.Scale(domain=[min(0, float(table.share.min())), max(tenth, float(table.share.max()))], nice=True)
+    top, equal = table.groupby("case", sort=False).share.max(), 1 / len(layers)
+    wide = alt.Scale(domain=[min(0, float(table.share.min())), max(equal, float(table.share.max()))], nice=True)
     columns = ["case", "seed", "layer", "direction", "share", "loss_barrier"]
     base = alt.Chart(table[columns].round(4))
     colour = alt.Color("direction:N", title="averaged")
     points = base.mark_point(opacity=0.8).encode(
         # the same range in every panel
         x=alt.X("share:Q", title="part of the full barrier", scale=wide, axis=alt.Axis(format="%", tickCount=4)),
-        y=alt.Y("layer:N", sort=layers[::-1], title=None),
+        y=alt.Y("layer:N", sort=layers[::-1], title=None, axis=alt.Axis(**SHORT)),
         color=colour,
         shape=alt.Shape("direction:N", title="averaged"),
         tooltip=[
@@ -165,9 +167,11 @@ def shares(final: pd.DataFrame, tenth: float = 0.1) -> alt.Chart:
             alt.Tooltip("loss_barrier:Q", title="nats", format=".3f"),
         ],
     )
-    rule = alt.Chart(pd.DataFrame({"tenth": [tenth]})).mark_rule(strokeDash=[3, 3], color=style.INK).encode(x="tenth:Q")
+    rule = alt.Chart(pd.DataFrame({"equal": [equal]})).mark_rule(strokeDash=[3, 3], color=style.INK).encode(x="equal:Q")
     panels = [
-        (points.transform_filter(alt.datum.case == case) + rule).properties(width=150, height=230, title=case)
+        (points.transform_filter(alt.datum.case == case) + rule).properties(
+            width=150, height=max(230, 16 * len(layers)), title=case
+        )
         for case in cases
     ]
     for panel in panels[1:]:

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Mapping
 
-WIDTH = 230  # pixels of one view, which leaves room for an axis at 360
+WIDTH = 205  # pixels of one view, which leaves room for an axis at 360
 LINE = 38  # characters of a title
 TITLE_SIZE = 13
 LABEL = 90  # pixels of an axis label

@@ -18,6 +18,12 @@ def test_the_heatmap_never_rescales(heatmap):
     assert controls(heatmap)["fork"] == ["0", "0.5", "4"]
 
 
+def test_the_heatmap_offers_what_was_measured_and_nothing_else():
+    table = layer_table()
+    assert controls(layers.heatmap(table).to_dict())["split"] == ["train", "test"]
+    assert controls(layers.heatmap(table[table.split == "train"]).to_dict())["split"] == ["train"]
+
+
 def test_the_heatmaps_title_names_the_worst_layer_of_what_it_shows(heatmap):
     answers = next(param["value"] for param in heatmap["params"] if param["name"] == "answers")
     table = layer_table().query(
