@@ -270,7 +270,7 @@ class _Counted(NamedTuple):
     advance: Callable[[int], None]
 
     def __call__(self, outputs: "Tensor", y: "Tensor") -> "Tensor":
-        from lmclib.cube.points import LOSSES
+        from lmclib.cube.losses import LOSSES
 
         self.advance(len(y))
         return (self.loss if callable(self.loss) else LOSSES[self.loss])(outputs, y)

@@ -37,11 +37,11 @@ class Values(BaseModel):
     model: str = Field("", min_length=1)
     data: str = Field("", min_length=1)
     fork_epochs: Annotated[tuple[Epoch, ...], Field(min_length=1), BeforeValidator(_listed)] = ()
-    epochs: int = Field(0, ge=1)
+    epochs: int | None = Field(0, ge=1)
     siblings: int = Field(0, ge=1)
     seed: int = Field(0, ge=0)
     seeds: int = Field(1, ge=1)
-    lr: float = Field(0, gt=0, allow_inf_nan=False)
+    lr: float | None = Field(0, gt=0, allow_inf_nan=False)
     weight_decay: float = Field(0, ge=0, allow_inf_nan=False)
     precision: Precision = "float32"
     examples: int = Field(1, ge=1)

@@ -26,8 +26,8 @@ def single_layer_claims(
     Returns:
         The parts of each claim; one that no seed can judge is left out, as in all that follows.
     """
-    by_statistics = (part for name, table in normed.items() for part in _single_layers(table, f"batch norm, {name}"))
-    return _judged({"A1": [*_single_layers(siblings, "no normalisation", random_parameters), *by_statistics]})
+    by_statistics = (part for name, table in normed.items() for part in equal_shares(table, f"batch norm, {name}"))
+    return _judged({"A1": [*equal_shares(siblings, "no normalisation", random_parameters), *by_statistics]})
 
 
 def layer_set_claims(
@@ -66,8 +66,17 @@ def _worse_way(table: pd.DataFrame) -> pd.DataFrame:
     return own.groupby(["seed", "layer"], sort=False).loss_barrier.max().unstack()[own.layer.unique()]
 
 
-def _single_layers(table: pd.DataFrame, name: str, random: pd.DataFrame | None = None) -> list[Part]:
-    """Layer barriers in equal shares: what a layer would have if each had as much of the full barrier as any other."""
+def equal_shares(table: pd.DataFrame, name: str, random: pd.DataFrame | None = None) -> list[Part]:
+    """Layer barriers in equal shares: what a layer would have if each had as much of the full barrier as any other.
+
+    Args:
+        table: `layer_table` at the end of training, a pair a seed, training split, against `models`.
+        name: what the parts are about.
+        random: `parameter_set_barriers` of the same pairs, the control.
+
+    Returns:
+        The median layer, all but the first block, and every layer; nothing where no pair has a barrier.
+    """
     equal = _full(table, "loss_barrier") / (table.layer.nunique() - 1)
     # where there is no barrier there is nothing to share out
     equal = equal[_full(table, "error_barrier") > STABLE]

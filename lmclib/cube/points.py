@@ -6,20 +6,20 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lmclib.cube.batching import Batches, Batching, HalvedBatches, is_pair
 from lmclib.cube.derivatives import Derivatives
 from lmclib.cube.interpolation import Interpolation, check_states
+from lmclib.cube.losses import LOSSES, n_wrong
 from lmclib.cube.shared import SharedEvaluation
 from lmclib.cube.statistics import own_statistics, tracked_norms
 from lmclib.device import full_precision
 from lmclib.errors import LmcError
 from lmclib.networks.differentiable import copied
 from lmclib.networks.layers import find_layers
+from lmclib.networks.partition import Partition, partitioned
 from lmclib.networks.stacked import SMALL, Stack
 
-LOSSES = {"cross_entropy": F.cross_entropy, "squared": F.mse_loss}
 WIDTH = 4  # points evaluated side by side where images are small
 # where points share passes: the largest value of all points together is at most so many numbers, on a CPU and on a GPU, but each
 # point has so many examples at least
@@ -62,13 +62,16 @@ class LayerCube:
         norm_data: where recomputed statistics come from, like `data`; `data` itself by default.
         batch_size: examples at a time where `data` is a pair of tensors; by default as many as suit what is computed.
         device: where to compute; where the first tensor of `t1` is by default.
+        layers: what has an axis of its own: `layers`, modules with parameters; `blocks`; `fine`, single parameters; a regular
+            expression; or names, each with the layers or parameters that it stands for: see `partitioned`.
 
     Attributes:
         passes: what was asked for so far, in forward passes over the data at one point: a gradient counts three, a row of
             the Hessian four, outputs with k derivatives $2^k$.
 
     Raises:
-        LmcError: state dicts of different architectures, NaN weights, an unknown loss or treatment of statistics.
+        LmcError: state dicts of different architectures, NaN weights, an unknown loss or treatment of statistics, a partition that
+            misses or repeats a parameter.
 
     Example:
         >>> net, x = nn.Linear(1, 1, bias=False), torch.ones(1, 1)
@@ -88,6 +91,7 @@ class LayerCube:
         norm_data: Batches | None = None,
         batch_size: int | None = None,
         device: str | torch.device | None = None,
+        layers: Partition = "layers",
     ):
         check_states(model, t1, t2)
         if norm_stats not in ("interpolate", "recompute"):
@@ -104,7 +108,7 @@ class LayerCube:
         x = next(self.batching.of(self.data))[0][:2]
         self.model = copied(model).to(self.device, self.dtype)
         self.model.load_state_dict(t1)  # for its integer buffers
-        self.ends = Interpolation(t1, t2, find_layers(self.model, x))
+        self.ends = Interpolation(t1, t2, partitioned(self.model, find_layers(self.model, x), layers))
         self._batches = HalvedBatches("points of the cube")
         self._passes = 0
 
@@ -293,7 +297,7 @@ class LayerCube:
 
     def _sums(self, out: Tensor, y: Tensor) -> Tensor:
         """The sum of losses and the number of wrong classes over a batch, on its device."""
-        return torch.stack([self.loss(out, y).double() * len(y), _n_wrong(out, y)])
+        return torch.stack([self.loss(out, y).double() * len(y), n_wrong(out, y)])
 
     @cached_property
     def _stack(self) -> Stack:
@@ -343,10 +347,3 @@ class LayerCube:
             wide = x.repeat(1, self._stack.width, 1, 1).contiguous(memory_format=torch.channels_last)
             return self._stack.net(wide).unflatten(1, (self._stack.width, -1))
         return self._stack(x[:, None].expand(-1, self._stack.width, *x.shape[1:]))
-
-
-def _n_wrong(out: Tensor, y: Tensor) -> Tensor:
-    """The number of wrong classes; NaN where outputs are not class scores."""
-    if y.is_floating_point() or out.dim() != 2:
-        return torch.full((), float("nan"), dtype=torch.float64, device=out.device)
-    return (out.argmax(1) != y).sum().double()

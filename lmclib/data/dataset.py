@@ -1,19 +1,21 @@
-"""Data sets as uint8 tensors in memory: decoded once, normalised and augmented in batches where they are used."""
+"""Data sets in memory: images as uint8 tensors, decoded once, normalised and augmented in batches where they are used."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
+from torch.nn import functional as F
 
 from lmclib.errors import LmcError
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images and labels of one split: `x` is (N, C, H, W) uint8, `y` is (N,) int64."""
+    """Examples and targets of one split: images (N, C, H, W) uint8 and labels (N,) int64, or tokens (N, T) and the next ones."""
 
     x: Tensor
     y: Tensor
@@ -32,17 +34,19 @@ class DataCard(BaseModel):
 
     label: str
     classes: tuple[str, ...]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     n_train: int
     n_test: int
     fingerprint: str
     shift: int
     flip: bool
+    randomly: str = ""
 
     @property
     def content(self) -> dict[str, object]:
         """What decides the content of a run on this data: pixels, labels and augmentation."""
-        return {"pixels": self.fingerprint, "shift": self.shift, "flip": self.flip}
+        more = {"randomly": self.randomly} if self.randomly else {}
+        return {"pixels": self.fingerprint, "shift": self.shift, "flip": self.flip, **more}
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,10 @@ class Dataset:
     flip: bool = False
     known_fingerprint: str | None = None
 
+    randomly = ""  # what else augmentation does, in a word
+
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """Channels, height and width of one image."""
         return tuple(self.train.x.shape[1:])
 
@@ -84,6 +90,7 @@ class Dataset:
             fingerprint=self.fingerprint,
             shift=self.shift,
             flip=self.flip,
+            randomly=self.randomly,
         )
 
     @cached_property
@@ -104,7 +111,7 @@ class Dataset:
     def pair(
         self, split: str, dtype: torch.dtype = torch.float32, examples: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The normalised images and the labels of split `train` or `test`, as a `LayerCube` takes them: all, or some evenly spaced."""
+        """The normalised examples and the targets of split `train` or `test`, as a `LayerCube` takes them: all, or some evenly spaced."""
         if split not in ("train", "test"):
             raise LmcError(f"split={split!r}: must be 'train' or 'test'")
         x, y = getattr(self, split).x, getattr(self, split).y
@@ -112,6 +119,37 @@ class Dataset:
             chosen = torch.linspace(0, len(y) - 1, examples).round().long().to(y.device)
             x, y = x[chosen], y[chosen]
         return self.normalise(x, dtype), y
+
+    def draw(self, source: Callable[[int], torch.Generator]) -> tuple[Tensor, ...]:
+        """What training sees in one epoch, one entry an example: which (n,), its shift (n, 2) and whether it is flipped (n,).
+
+        Args:
+            source: gives a generator for each kind of randomness, by number.
+        """
+        n = len(self.train)
+        order = torch.randperm(n, generator=source(0))
+        shifts = torch.randint(0, 2 * self.shift + 1, (n, 2), generator=source(1))
+        flips = torch.rand(n, generator=source(2)) < (0.5 if self.flip else 0)
+        return order, shifts, flips
+
+    def drawn(self, index: Tensor, shifts: Tensor, flips: Tensor) -> tuple[Tensor, Tensor]:
+        """Training examples as `draw` chose them, augmented and normalised: (B, K, C, H, W) and (B, K) for entries of shape (B, K, ...)."""
+        return self.normalise(self.moved(index, shifts, flips)), self.train.y[index]
+
+    def moved(self, index: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
+        """Training images, shifted within a border of black and flipped: (..., C, H, W) uint8."""
+        channels, height, width = self.shape
+        device = index.device
+        rows = shifts[..., 0, None] + torch.arange(height, device=device)  # (..., H)
+        columns = torch.arange(width, device=device).expand(*index.shape, width)
+        columns = shifts[..., 1, None] + torch.where(flips[..., None], width - 1 - columns, columns)
+        c = torch.arange(channels, device=device)[:, None, None]
+        picked = index[..., None, None, None]
+        return self._padded[picked, c, rows[..., None, :, None], columns[..., None, None, :]]
+
+    @cached_property
+    def _padded(self) -> Tensor:
+        return F.pad(self.train.x, (self.shift,) * 4)
 
     @lru_cache(maxsize=4)  # noqa: B019 - data sets are few and live as long as the process
     def to(self, device: torch.device | str) -> "Dataset":

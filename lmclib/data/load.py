@@ -7,6 +7,8 @@ from lmclib.data.cifar10 import UNSEEN, cifar10
 from lmclib.data.dataset import DataCard, Dataset
 from lmclib.data.digits import digits
 from lmclib.data.folder import folder, folder_root
+from lmclib.data.randaugment import SUFFIX, randaugmented
+from lmclib.data.text import is_text, is_text_here, text, text_label
 from lmclib.errors import LmcError
 
 
@@ -16,26 +18,31 @@ def load_data(name: str) -> Dataset:
 
     `digits`: 1,797 handwritten digits of 8×8 pixels that come with the library, with a fixed stratified split of 1,437 and
     360. `cifar10`: torchvision's CIFAR-10, downloaded on first use. `folder:PATH`: a folder with `train/CLASS/*` and
-    `test/CLASS/*` images of one size.
+    `test/CLASS/*` images of one size. `topics`: characters of the help pages that come with Python. `text:PATH`: those of a UTF-8 file.
+    `+randaugment` behind images transforms them at random in training; `@N` behind text sets how many characters are seen at once.
 
     Args:
-        name: `digits`, `cifar10` or `folder:PATH`.
+        name: `digits`, `cifar10`, `folder:PATH`, `topics` or `text:PATH`.
 
     Raises:
-        LmcError: an unknown name, or a folder without classes or with images that cannot be read.
+        LmcError: an unknown name, a folder without classes or with images that cannot be read, a file that is no text or too short.
 
     Example:
         >>> data = load_data("digits")
         >>> len(data.train), len(data.test), data.shape
         (1437, 360, (1, 8, 8))
     """
+    if name.endswith(SUFFIX) and not is_text(name):
+        return randaugmented(load_data(name.removesuffix(SUFFIX)))
+    if is_text(name):
+        return text(name)
     if name == "digits":
         return digits()
     if name == "cifar10":
         return cifar10()
     if name.startswith("folder:"):
         return folder(name)
-    raise LmcError(f"data={name!r}: must be 'digits', 'cifar10' or 'folder:PATH'")
+    raise LmcError(f"data={name!r}: must be 'digits', 'cifar10', 'folder:PATH', 'topics' or 'text:PATH'")
 
 
 def data_label(name: str) -> str:
@@ -45,6 +52,10 @@ def data_label(name: str) -> str:
         >>> data_label("folder:/somewhere/of/mine/Birds"), data_label("digits")
         ('Birds', 'digits')
     """
+    if name.endswith(SUFFIX) and not is_text(name):
+        return f"{data_label(name.removesuffix(SUFFIX))} with RandAugment"
+    if is_text(name):
+        return text_label(name)
     if name.startswith("folder:"):
         return folder_root(name).name
     return UNSEEN.label if name == "cifar10" else name
@@ -57,4 +68,7 @@ def known_before(name: str) -> DataCard | None:
 
 def is_here(name: str) -> bool:
     """Whether a data set can be loaded without a download."""
+    if is_text(name):
+        return is_text_here(name)
+    name = name.removesuffix(SUFFIX)
     return name == "digits" or (name.startswith("folder:") and Path(folder_root(name)).is_dir())

@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lmclib.cube.batching import is_pair
 from lmclib.data.load import load_data
@@ -99,25 +98,9 @@ def check_examples(name: str, model: nn.Module, data: Pair) -> None:
         )
 
 
-def loss_for(data: Pair) -> str | Callable[[Tensor, Tensor], Tensor]:
+def loss_for(data: Pair) -> str:
     """The loss that targets ask for: cross-entropy of classes, or of every token; squared for numbers."""
-    if data[1].is_floating_point():
-        return "squared"
-    return "cross_entropy" if data[1].dim() == 1 else token_cross_entropy
-
-
-def token_cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
-    r"""The mean of $-\log p(y_t)$ over all tokens of a batch, in nats.
-
-    Args:
-        outputs: (B, T, V) scores.
-        y: (B, T) tokens.
-
-    Example:
-        >>> round(token_cross_entropy(torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64)).item(), 4)  # log 4
-        1.3863
-    """
-    return F.cross_entropy(outputs.flatten(0, -2), y.flatten())
+    return "squared" if data[1].is_floating_point() else "cross_entropy"
 
 
 def _loaded(name: str, folder: Path | None, most: int) -> Pair:

@@ -13,9 +13,9 @@ from lmclib.errors import LmcError
 from lmclib.merging.checkpoints import Checkpoint
 from lmclib.merging.data import Pair
 from lmclib.merging.matching import Match, match
-from lmclib.merging.partition import partitioned
 from lmclib.merging.streamed import PIECE, StreamedCube
 from lmclib.networks.layers import Layer, find_layers
+from lmclib.networks.partition import partitioned
 
 LARGE = 2**28  # bytes of a checkpoint from which on the ends stay on disk
 Cube = LayerCube | StreamedCube

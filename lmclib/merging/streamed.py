@@ -9,7 +9,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lmclib.cube.batching import Batches, Batching
 from lmclib.cube.interpolation import Interpolation
-from lmclib.cube.points import LOSSES, Values
+from lmclib.cube.losses import LOSSES
+from lmclib.cube.points import Values
 from lmclib.device import full_precision
 from lmclib.errors import LmcError
 from lmclib.networks.arithmetic import PlainArithmetic

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from lmclib.device import one_thread
 from lmclib.errors import LmcError
+from lmclib.networks.partition import Partition
 from lmclib.runs.family import Family
 from lmclib.runs.pairs import Pair, cube_between
 from lmclib.runs.spec import ForkSpec
@@ -32,6 +33,7 @@ def over_pairs(
     progress: bool = True,
     examples: int | None = None,
     each: Mapping[str, Sequence] | None = None,
+    layers: Partition = "layers",
     **options: object,
 ) -> pd.DataFrame:
     """A measurement of every pair's cube, in one table; what the store has is not measured again.
@@ -47,6 +49,7 @@ def over_pairs(
         norm_stats: `interpolate` or `recompute`.
         progress: whether to show a progress bar.
         examples: how many of the split's examples, evenly spaced; all by default.
+        layers: what has an axis of its own in the cubes, as `LayerCube` takes it.
         each: one option and its values, which are measured and remembered one after the other: for what takes long together.
         **options: handed to `measure`; plain values only, as they are part of the table's address.
 
@@ -60,7 +63,7 @@ def over_pairs(
     name, parts, dead, missing = measure.__name__, [], [], None
     what = f"{name.replace('_', ' ')} ({split}, {norm_stats})"
     given = [{**options, option: value} for option, values in each.items() for value in values] if each else [options]
-    jobs = measurements(pairs, measure, split, norm_stats, examples, given)
+    jobs = measurements(pairs, measure, split, norm_stats, examples, given, layers=layers)
     unit = "pair" if each is None else "measurement"
     with tqdm(total=len(jobs), desc=what, unit=unit, disable=not progress or current_dry_run() is not None) as bar:
         if (workers := current_workers()) is not None and current_dry_run() is None:
@@ -93,6 +96,7 @@ def measurements(
     examples: int | None = None,
     given: Sequence[Mapping[str, object]] = ({},),
     watch: Callable[[], None] | None = None,
+    layers: Partition = "layers",
 ) -> list["Measurement"]:
     """One measurement for each pair and each choice of options, none of which is looked up or made yet.
 
@@ -104,13 +108,14 @@ def measurements(
         examples: how many of the split's examples.
         given: the choices of options for `measure`.
         watch: called again and again while something is measured; what it raises stops that.
+        layers: as in `over_pairs`.
     """
     codes: dict[tuple[Family, Family], Code] = {}  # one for many pairs, as a fingerprint of code takes a while
     jobs = []
     for pair, own in product(pairs, given):
         if pair.families not in codes:
             codes[pair.families] = Code((measure, cube_between), tuple(family.code for family in pair.families))
-        jobs.append(Measurement(pair, measure, split, norm_stats, examples, own, codes[pair.families], watch))
+        jobs.append(Measurement(pair, measure, split, norm_stats, examples, own, codes[pair.families], watch, layers))
     return jobs
 
 
@@ -126,6 +131,7 @@ class Measurement:
     options: Mapping[str, object]
     code: Code
     watch: Callable[[], None] | None = None
+    layers: Partition = "layers"
 
     @cached_property
     def question(self) -> Question:
@@ -137,6 +143,8 @@ class Measurement:
             "norm_stats": self.norm_stats,
             "examples": self.examples,
         }
+        if self.layers != "layers":
+            about["layers"] = self.layers if isinstance(self.layers, str) else dict(self.layers)
         networks = [family.summary for family in self.pair.families]
         return replace(Question.of(self.measure, self.options, about, networks=networks), code=self.code)
 
@@ -154,7 +162,7 @@ class Measurement:
         return self.pair.families[0].store.table(self.question, self._measured)
 
     def _measured(self) -> pd.DataFrame:
-        cube = self.pair.cube(self.split, self.norm_stats, self.examples)
+        cube = self.pair.cube(self.split, self.norm_stats, self.examples, self.layers)
         if self.watch is not None:
             cube.loss = _watched(cube.loss, self.watch)
         with one_thread():
@@ -185,7 +193,7 @@ def _measure_side_by_side(jobs: Sequence[Measurement], workers: Workers, on_done
     sent = {}
     for job in missing:
         pair, specs = job.pair, tuple(family.spec for family in job.pair.families)
-        how = job.measure, job.split, job.norm_stats, job.examples, job.options
+        how = job.measure, job.split, job.norm_stats, job.examples, job.options, job.layers
         sent[workers.submit(_measure_part, specs, where, (pair.fork_epoch, pair.epoch, pair.children), how)] = job
     for _ in workers.finished(sent):
         on_done()
@@ -193,10 +201,10 @@ def _measure_side_by_side(jobs: Sequence[Measurement], workers: Workers, on_done
 
 def _measure_part(specs: tuple[ForkSpec, ForkSpec], where: tuple[str, str], place: tuple, how: tuple) -> None:
     """Measure and remember in a worker; a network that diverged is said by whoever asked."""
-    measure, split, norm_stats, examples, options = how
+    measure, split, norm_stats, examples, options, layers = how
     pair = Pair(tuple(_family(spec, *where) for spec in specs), *place)
     with suppress(Diverged):
-        for job in measurements([pair], measure, split, norm_stats, examples, [options]):
+        for job in measurements([pair], measure, split, norm_stats, examples, [options], layers=layers):
             job.table()
 
 

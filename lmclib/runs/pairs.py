@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lmclib.cube.points import LayerCube
 from lmclib.data.dataset import Dataset
 from lmclib.device import default_device
+from lmclib.networks.partition import Partition
 
 if TYPE_CHECKING:
     from lmclib.runs.family import Family
@@ -33,11 +34,17 @@ class Pair:
         """`siblings` or `independent`."""
         return "siblings" if self.families[0] is self.families[1] else "independent"
 
-    def cube(self, split: str = "train", norm_stats: str = "interpolate", examples: int | None = None) -> LayerCube:
+    def cube(
+        self,
+        split: str = "train",
+        norm_stats: str = "interpolate",
+        examples: int | None = None,
+        layers: Partition = "layers",
+    ) -> LayerCube:
         """The layer cube between the two, on all examples or on some, evenly spaced; recomputed statistics come from the training split."""
         one = self.families[0]
         states = [f.child(self.fork_epoch, k, self.epoch) for f, k in zip(self.families, self.children, strict=True)]
-        return cube_between(one.model, *states, one.data, split, norm_stats, examples)
+        return cube_between(one.model, *states, one.data, split, norm_stats, examples, layers)
 
     @property
     def labels(self) -> dict[str, object]:
@@ -69,6 +76,7 @@ def cube_between(
     split: str,
     norm_stats: str,
     examples: int | None,
+    layers: Partition = "layers",
 ) -> LayerCube:
     """The layer cube between two networks on the computing device.
 
@@ -80,6 +88,7 @@ def cube_between(
         split: `train` or `test`.
         norm_stats: `interpolate`, or `recompute` from the training split, of which `NORM_EXAMPLES` evenly spaced are enough.
         examples: how many of the split's examples, evenly spaced; all by default.
+        layers: what has an axis of its own, as `LayerCube` takes it.
     """
     device = default_device()
     on_device = data.to(device)
@@ -87,7 +96,7 @@ def cube_between(
     norm_data = None  # what is evaluated gives the statistics, too, in one pass
     if norm_stats == "recompute" and (split != "train" or len(given[1]) != min(len(data.train), NORM_EXAMPLES)):
         norm_data = on_device.pair("train", examples=NORM_EXAMPLES)
-    return LayerCube(model, t1, t2, given, norm_stats=norm_stats, norm_data=norm_data, device=device)
+    return LayerCube(model, t1, t2, given, norm_stats=norm_stats, norm_data=norm_data, device=device, layers=layers)
 
 
 def sibling_pairs(

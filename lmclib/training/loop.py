@@ -1,4 +1,4 @@
-"""Stochastic gradient descent for many runs at once, each with random streams of its own."""
+"""Gradient descent for many runs at once, each with random streams of its own."""
 
 import copy
 from collections import deque
@@ -8,7 +8,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lmclib.data.dataset import Dataset
 from lmclib.device import Precision, full_precision
@@ -31,9 +30,9 @@ class Layout:
     members: int
 
     @classmethod
-    def on(cls, device: torch.device, shape: tuple[int, int, int]) -> "Layout":
+    def on(cls, device: torch.device, shape: tuple[int, ...]) -> "Layout":
         """The layout for a device: lock-step where images are small, else streams where there are any."""
-        small = shape[1] * shape[2] <= SMALL
+        small = len(shape) == 3 and shape[1] * shape[2] <= SMALL
         return cls(1 if small or device.type == "cpu" else STREAMS, MEMBERS if small else 1)
 
 
@@ -62,7 +61,7 @@ def train(
     layout: Layout | None = None,
     on_diverged: Callable[[Run, Diverged], None] = _raise,
 ) -> None:
-    r"""Train runs with SGD, $v \leftarrow \mu v + \nabla L + \lambda\theta$, $\theta \leftarrow \theta - \eta v$.
+    r"""Train runs with SGD, $v \leftarrow \mu v + \nabla L + \lambda\theta$, $\theta \leftarrow \theta - \eta v$, or as the recipe says otherwise.
 
     Runs are members of stacks until they are done; then the next in the queue takes their place. A run's
     result depends on its own random streams only, not on the company. `on_checkpoint` may return further runs (a parent's
@@ -98,11 +97,10 @@ class JointTraining:
     def __init__(self, model: nn.Module, data: Dataset, recipe: Recipe, layout: Layout, precision: Precision):
         self.data, self.recipe, self.precision = data, recipe, precision
         self.epoch_steps = steps_per_epoch(len(data.train), recipe)
-        self.padded = F.pad(data.train.x, (data.shift,) * 4)
-        self.device = self.padded.device
+        self.device = data.train.x.device
         probe = data.normalise(data.train.x[: recipe.batch_size])
         here = copy.deepcopy(model).to(self.device)
-        self.stacks = [TrainingStack(here, layout.members, probe, precision) for _ in range(layout.streams)]
+        self.stacks = [TrainingStack(here, layout.members, probe, recipe, precision) for _ in range(layout.streams)]
         self.width = self.stacks[0].stack.width
         self.members: list[Run | None] = [None] * self.width * len(self.stacks)
         # where a loss first was not finite, kept on the device: asking after each step would make it wait for Python
@@ -161,14 +159,12 @@ class JointTraining:
         stack, member = divmod(k, self.width)
         return self.stacks[stack].read(member)
 
-    def _step(self, index: Tensor, shifts: Tensor, flips: Tensor, rates: Tensor, steps: Tensor) -> Tensor:
-        """One SGD step of every member (K of them), the examples (B, K) given by index, shift and flip; the losses (K,)."""
-        x, y = self._batch(index, shifts, flips)
+    def _step(self, *inputs: Tensor) -> Tensor:
+        """One step of every member (K of them), for examples (B, K, ...) as the data drew them, rates (K,) and steps (K,); the losses (K,)."""
+        *drawn, rates, steps = inputs
+        x, y = self.data.drawn(*drawn)
         parts = (part.split(self.width, dim) for part, dim in ((x, 1), (y, 1), (rates, 0)))
-        works = [
-            partial(stack.step, *part, self.recipe, self.precision)
-            for stack, *part in zip(self.stacks, *parts, strict=True)
-        ]
+        works = [partial(stack.step, *part) for stack, *part in zip(self.stacks, *parts, strict=True)]
         losses = torch.cat(side_by_side(works, self.device))
         now = ~losses.isfinite() & (self.diverged_at < 0)
         self.diverged_at.copy_(torch.where(now, steps, self.diverged_at))
@@ -187,25 +183,14 @@ class JointTraining:
         # a place without a run repeats a batch with learning rate 0
         return 0.0 if run is None else self.recipe.lr_at((run.step - run.clock) / self.epoch_steps)
 
-    def _batch(self, index: Tensor, shifts: Tensor, flips: Tensor) -> tuple[Tensor, Tensor]:
-        """The examples of every member, augmented and normalised: (B, K, C, H, W) and (B, K)."""
-        channels, height, width = self.data.shape
-        rows = shifts[..., 0, None] + torch.arange(height, device=self.device)  # (B, K, H)
-        columns = torch.arange(width, device=self.device).expand(*index.shape, width)
-        columns = shifts[..., 1, None] + torch.where(flips[..., None], width - 1 - columns, columns)
-        c = torch.arange(channels, device=self.device)[:, None, None]
-        picked = index[..., None, None, None]
-        x = self.padded[picked, c, rows[:, :, None, :, None], columns[:, :, None, None, :]]
-        return self.data.normalise(x), self.data.train.y[index]
-
-    def _examples(self, run: Run) -> tuple[Tensor, Tensor, Tensor]:
-        """Indices (B,), shifts (B, 2) and flips (B,) of the run's next batch, on the device.
+    def _examples(self, run: Run) -> tuple[Tensor, ...]:
+        """The run's next batch as the data drew it, one entry an example, on the device.
 
         The whole order of an epoch follows from the run's random stream and the epoch, so resuming needs no random state.
         """
         epoch, step = divmod(run.step, self.epoch_steps)
         if run._order is None or run._order[0] != epoch:
-            order = epoch_order(run.random_stream, epoch, len(self.data.train), self.data.shift, self.data.flip)
+            order = epoch_order(run.random_stream, epoch, self.data)
             run._order = (epoch, *(part.to(self.device) for part in order))
         rows = slice(step * self.recipe.batch_size, (step + 1) * self.recipe.batch_size)
         return tuple(part[rows] for part in run._order[1:])

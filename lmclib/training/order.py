@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lmclib.data.dataset import Dataset
+
 
 def generator(*stream: int) -> torch.Generator:
     """A generator for one source of randomness, named by whole numbers."""
@@ -11,9 +13,6 @@ def generator(*stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(seed))
 
 
-def epoch_order(stream: tuple[int, ...], epoch: int, n: int, shift: int, flip: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """The order (n,), the shifts (n, 2) and the flips (n,) of one epoch, each from a generator of its own."""
-    order = torch.randperm(n, generator=generator(*stream, epoch, 0))
-    shifts = torch.randint(0, 2 * shift + 1, (n, 2), generator=generator(*stream, epoch, 1))
-    flips = torch.rand(n, generator=generator(*stream, epoch, 2)) < (0.5 if flip else 0)
-    return order, shifts, flips
+def epoch_order(stream: tuple[int, ...], epoch: int, data: Dataset) -> tuple[Tensor, ...]:
+    """What a run sees in one epoch, in order, as the data draw it: each part from a generator of its own."""
+    return data.draw(lambda part: generator(*stream, epoch, part))

@@ -1,17 +1,20 @@
 """Recipes: the hyper-parameters of a training run, and the learning rate that follows from them."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 from lmclib.errors import LmcError
 
 
 class Recipe(BaseModel):
-    """The hyper-parameters of SGD: epochs are passes over the training set, `milestones` and `warmup` are in epochs.
+    r"""The hyper-parameters of training: epochs are passes over the training set, `milestones` and `warmup` are in epochs.
 
-    The last incomplete batch of an epoch is left out, so an epoch has ⌊N / batch_size⌋ steps.
+    The last incomplete batch of an epoch is left out, so an epoch has ⌊N / batch_size⌋ steps. `optimizer` is `sgd` with
+    `momentum`, or `adamw` (Loshchilov and Hutter 2019) with $\beta_1$ = `momentum` and $\beta_2$ = `beta2`. With `rho` above 0
+    gradients are those of sharpness-aware minimisation (Foret et al. 2021): at $\theta + \rho\, g / \lVert g \rVert$.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,6 +30,16 @@ class Recipe(BaseModel):
     warmup: float = Field(0, ge=0)
     warmup_from: float = Field(1e-4, gt=0)
     schedule_after_fork: Literal["continue", "reset"] = "continue"
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    beta2: float = Field(0.999, ge=0, lt=1)
+    rho: float = Field(0, ge=0, allow_inf_nan=False)
+
+    @model_serializer(mode="wrap")
+    def _plain(self, values: Callable[["Recipe"], dict[str, Any]]) -> dict[str, Any]:
+        """All values but those of a choice that is not made, so that a recipe is what it was before there was the choice."""
+        unused = {"optimizer", "beta2"} if self.optimizer == "sgd" else set()
+        unused |= set() if self.rho else {"rho"}
+        return {name: value for name, value in values(self).items() if name not in unused}
 
     def lr_at(self, epoch: float) -> float:
         r"""The learning rate after `epoch` epochs: $\eta \prod_{m \le e} \gamma$ or $\eta \cos^2(\pi e / 2E)$.

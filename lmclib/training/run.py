@@ -16,7 +16,7 @@ class Run:
         step: the step it is at.
         stop: the step at which it ends.
         checkpoints: the steps after which `on_checkpoint` is called; `stop` is always one.
-        momentum: the momentum buffers it starts from; none means zeros.
+        momentum: what the optimiser remembers (SGD: momentum buffers) where it starts; none means zeros.
         clock: the step at which its learning-rate schedule starts.
     """
 
@@ -28,4 +28,4 @@ class Run:
     checkpoints: frozenset[int]
     momentum: dict[str, Tensor] | None = None
     clock: int = 0
-    _order: tuple[int, Tensor, Tensor, Tensor] | None = field(default=None, repr=False)
+    _order: tuple[int, *tuple[Tensor, ...]] | None = field(default=None, repr=False)

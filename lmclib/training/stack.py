@@ -1,14 +1,14 @@
-"""Networks in lock-step: a stack of them as one wide network, its momentum, and the update of all."""
+"""Networks in lock-step: a stack of them as one wide network, and a step of its optimiser."""
 
 import copy
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.sgd import sgd
 
 from lmclib.device import Precision, autocast
 from lmclib.networks.stacked import Stack
+from lmclib.training.optimisers import OPTIMISERS, uphill
 from lmclib.training.recipe import Recipe
 from lmclib.training.run import Run
 
@@ -16,11 +16,12 @@ ROUNDING = 1e-3  # of one convolution's gradient: far above float32's own, far b
 
 
 class TrainingStack:
-    """Networks in lock-step and their momentum; any network of the architecture can take the place of any member."""
+    """Networks in lock-step and their optimiser; any network of the architecture can take the place of any member."""
 
-    def __init__(self, model: nn.Module, members: int, probe: Tensor, precision: Precision):
+    def __init__(self, model: nn.Module, members: int, probe: Tensor, recipe: Recipe, precision: Precision):
         self.stack = Stack(model, members, probe)
         self.stack.train()
+        self.recipe, self.precision = recipe, precision
         # convolutions are faster so: on a CPU, and on a GPU those in bf16; the wide ones of networks in lock-step are not
         faster = self.stack.width == 1 and probe.dim() == 4 and (precision == "bf16" or not probe.is_cuda)
         self.channels_last = faster and _same_in_channels_last(self.stack.net, probe)
@@ -28,58 +29,60 @@ class TrainingStack:
             self.stack.to(memory_format=torch.channels_last)
         self.names = [name for name, _ in self.stack.net.named_parameters()]
         self.parameters = [parameter for _, parameter in self.stack.net.named_parameters()]
-        self.momentum = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.optimiser = OPTIMISERS[recipe.optimizer](self.parameters, self.stack.width, recipe)
 
-    def step(self, x: Tensor, y: Tensor, rates: Tensor, recipe: Recipe, precision: Precision) -> Tensor:
-        """One SGD step of every member, for inputs (B, K, ...), targets (B, K) and learning rates (K,); the losses (K,)."""
+    def step(self, x: Tensor, y: Tensor, rates: Tensor) -> Tensor:
+        """One step of every member, for inputs (B, K, ...), targets (B, K, ...) and learning rates (K,); the losses (K,)."""
         if self.channels_last:
             x = x[:, 0].contiguous(memory_format=torch.channels_last)[:, None]
-        with autocast(precision, x.device):
-            out = self.stack(x).float()  # (B, K, n_classes)
-            losses = F.cross_entropy(out.flatten(0, 1), y.flatten(), reduction="none").view_as(y).mean(0)
-        # networks in a stack share no parameter, so the gradient of the sum is each network's own
-        grads = list(torch.autograd.grad(losses.sum(), self.parameters))
-        with torch.no_grad():
-            self._update(grads, rates, recipe)
-        return losses.detach()
+        losses, grads = self._gradients(x, y)
+        if self.recipe.rho:
+            grads = self._sharpness_aware(grads, x, y)
+        self.optimiser.update(grads, rates)
+        return losses
 
-    def _update(self, grads: list[Tensor], rates: Tensor, recipe: Recipe) -> None:
-        if self.stack.width == 1:  # one kernel, which wants gradients in memory as the parameters are
-            alike = zip(grads, self.parameters, strict=True)
-            grads = [g if g.stride() == p.stride() else torch.empty_like(p).copy_(g) for g, p in alike]
-            sgd(
-                self.parameters,
-                grads,
-                self.momentum,
-                fused=True,
-                lr=rates[0],
-                weight_decay=recipe.weight_decay,
-                momentum=recipe.momentum,
-                dampening=0,
-                nesterov=False,
-                maximize=False,
-            )
-            return
-        torch._foreach_add_(grads, self.parameters, alpha=recipe.weight_decay)
-        torch._foreach_mul_(self.momentum, recipe.momentum)
-        torch._foreach_add_(self.momentum, grads)
-        for parameter, velocity in zip(self.parameters, self.momentum, strict=True):  # a rate for every member
-            parameter.view(len(rates), -1).sub_(rates[:, None] * velocity.view(len(rates), -1))
+    def _gradients(self, x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
+        with autocast(self.precision, x.device):
+            out = self.stack(x).float()  # (B, K, ..., n_classes)
+            each = F.cross_entropy(out.flatten(0, -2), y.flatten(), reduction="none").view_as(y)
+            losses = each.mean([dim for dim in range(y.dim()) if dim != 1])
+        # networks in a stack share no parameter, so the gradient of the sum is each network's own
+        return losses.detach(), list(torch.autograd.grad(losses.sum(), self.parameters))
+
+    def _sharpness_aware(self, grads: list[Tensor], x: Tensor, y: Tensor) -> list[Tensor]:
+        """Gradients a step uphill; parameters are as before, and statistics those of the first pass."""
+        kept = [value for value in self.stack.net.state_dict().values()]
+        before = [value.clone() for value in kept]
+        with torch.no_grad():
+            torch._foreach_add_(self.parameters, uphill(grads, self.stack.width, self.recipe.rho))
+        _, grads = self._gradients(x, y)
+        with torch.no_grad():
+            for value, old in zip(kept, before, strict=True):
+                value.copy_(old)
+        return grads
 
     def tensors(self) -> list[Tensor]:
         """All that a step changes in place."""
-        return [*self.stack.net.state_dict().values(), *self.momentum]
+        moments = [value for values in self.optimiser.moments.values() for value in values]
+        return [*self.stack.net.state_dict().values(), *moments, *self.optimiser.counts.values()]
 
     def load(self, k: int, run: Run) -> None:
         """Make a run member `k`."""
         self.stack.load(k, run.state)
-        for name, view in self.stack.member(dict(zip(self.names, self.momentum, strict=True)), k).items():
-            view.zero_() if run.momentum is None else view.copy_(run.momentum[name])
+        for key, view in self._remembered(k).items():
+            view.zero_() if run.momentum is None else view.copy_(run.momentum[key])
 
     def read(self, k: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Copies of a member's state dict and momentum."""
-        momentum = self.stack.member(dict(zip(self.names, self.momentum, strict=True)), k)
-        return self.stack.read(k), {key: value.clone() for key, value in momentum.items()}
+        """Copies of a member's state dict and of what its optimiser remembers."""
+        return self.stack.read(k), {key: value.clone() for key, value in self._remembered(k).items()}
+
+    def _remembered(self, k: int) -> dict[str, Tensor]:
+        """Views of what the optimiser remembers of a member."""
+        views = {name: counts[k] for name, counts in self.optimiser.counts.items()}
+        for suffix, values in self.optimiser.moments.items():
+            member = self.stack.member(dict(zip(self.names, values, strict=True)), k)
+            views |= {name + suffix: view for name, view in member.items()}
+        return views
 
 
 @torch.no_grad()

@@ -11,9 +11,9 @@ from torch import nn
 import lmclib as lmc
 from lmclib.cube.interpolation import Interpolation
 from lmclib.merging import plan as planning
-from lmclib.merging.partition import partitioned
 from lmclib.merging.soup import GREEDY_SOUP, UNIFORM_SOUP, soup_plan
 from lmclib.networks.layers import find_layers
+from lmclib.networks.partition import partitioned
 
 HIDDEN = "3"  # the layer in the middle
 

@@ -46,7 +46,7 @@ def test_lock_step_training_is_plain_sgd(model):
     train(net, data, RECIPE, runs, lambda run, state, momentum: ends.update({run.name: state}) or [])
 
     optimiser = torch.optim.SGD(reference.parameters(), lr=RECIPE.lr, momentum=0.9, weight_decay=1e-4)
-    order, shifts, _ = epoch_order((7, 1), 0, len(data.train), data.shift, data.flip)
+    order, shifts, _ = epoch_order((7, 1), 0, data)
     padded = F.pad(data.train.x, (1, 1, 1, 1))
     for step in range(3):
         rows = slice(step * 128, (step + 1) * 128)

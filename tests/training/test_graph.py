@@ -129,13 +129,13 @@ def test_streams_and_members_train_the_same_networks():
 
 
 def test_an_update_does_not_mind_how_gradients_lie_in_memory():
-    stack = TrainingStack(nn.Conv2d(4, 4, 3), 1, torch.zeros(2, 4, 5, 5), "float32")
+    recipe = Recipe(momentum=0.5, weight_decay=0.01)
+    stack = TrainingStack(nn.Conv2d(4, 4, 3), 1, torch.zeros(2, 4, 5, 5), recipe, "float32")
     weight, bias = (parameter.detach().clone() for parameter in stack.parameters)
     slopes = torch.randn(4, 4, 3, 3), torch.randn(4)
-    stack.momentum[0].fill_(1)
+    stack.optimiser.velocity[0].fill_(1)
     grads = [slopes[0].contiguous(memory_format=torch.channels_last), slopes[1]]
-    with torch.no_grad():
-        stack._update(grads, torch.tensor([0.1]), Recipe(momentum=0.5, weight_decay=0.01))
+    stack.optimiser.update(grads, torch.tensor([0.1]))
     torch.testing.assert_close(stack.parameters[0].detach(), weight - 0.1 * (0.5 + slopes[0] + 0.01 * weight))
     torch.testing.assert_close(stack.parameters[1].detach(), bias - 0.1 * (slopes[1] + 0.01 * bias))
 

@@ -24,12 +24,12 @@ def net(conv):
 
 
 def test_convolutions_lie_in_channels_last_where_their_gradients_are_the_same():
-    assert TrainingStack(net(nn.Conv2d), 1, IMAGES, "float32").channels_last
-    wrong = TrainingStack(net(WrongInChannelsLast), 1, IMAGES, "float32")
+    assert TrainingStack(net(nn.Conv2d), 1, IMAGES, Recipe(), "float32").channels_last
+    wrong = TrainingStack(net(WrongInChannelsLast), 1, IMAGES, Recipe(), "float32")
     assert not wrong.channels_last
     assert wrong.stack.net[0].weight.is_contiguous()
     assert not TrainingStack(
-        nn.Sequential(nn.Flatten(), nn.Linear(9, 10)), 1, torch.ones(2, 9), "float32"
+        nn.Sequential(nn.Flatten(), nn.Linear(9, 10)), 1, torch.ones(2, 9), Recipe(), "float32"
     ).channels_last
 
 
@@ -38,11 +38,11 @@ def test_the_layout_changes_no_step(model):
     """But for rounding, which kinks of a ReLU can make large: one small step of a network in float64."""
     ends = []
     for layout in (True, False):
-        stack = TrainingStack(build_model(model, (3, 16, 16), 10).double(), 1, IMAGES.double(), "float32")
+        stack = TrainingStack(build_model(model, (3, 16, 16), 10).double(), 1, IMAGES.double(), Recipe(), "float32")
         stack.channels_last = layout
         form = torch.channels_last if layout else torch.contiguous_format
         stack.stack.to(memory_format=form)
-        stack.step(IMAGES.double()[:, None], torch.arange(6)[:, None], torch.tensor([0.1]), Recipe(), "float32")
+        stack.step(IMAGES.double()[:, None], torch.arange(6)[:, None], torch.tensor([0.1]))
         ends.append(stack.read(0)[0])
     for key, value in ends[0].items():
         torch.testing.assert_close(value, ends[1][key], rtol=1e-5, atol=1e-6)

@@ -1,0 +1,45 @@
+"""Losses by name, and the error: of classes, of every token of a text, or of numbers."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
+    r"""The mean of $-\log p(y)$ in nats, over a batch of classes, or over all tokens of a batch of texts.
+
+    Args:
+        outputs: scores (B, V); of texts (B, T, V); of images with a class a pixel (B, V, H, W).
+        y: classes (B,), (B, T) or (B, H, W).
+
+    Example:
+        >>> round(cross_entropy(torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64)).item(), 4)  # log 4
+        1.3863
+    """
+    if _are_tokens(outputs, y):
+        return F.cross_entropy(outputs.flatten(0, 1), y.flatten())
+    return F.cross_entropy(outputs, y)
+
+
+def n_wrong(outputs: Tensor, y: Tensor) -> Tensor:
+    """The number of wrong classes in a batch; of a text the part of its tokens that is wrong; NaN where outputs are not such scores.
+
+    Example:
+        >>> n_wrong(torch.eye(3), torch.tensor([0, 1, 0])).item()
+        1.0
+    """
+    if y.is_floating_point() or not (outputs.dim() == 2 or _are_tokens(outputs, y)):
+        return torch.full((), float("nan"), dtype=torch.float64, device=outputs.device)
+    return (
+        (outputs.argmax(-1) != y).double().flatten(1).mean(1).sum()
+        if y.dim() > 1
+        else (outputs.argmax(1) != y).sum().double()
+    )
+
+
+def _are_tokens(outputs: Tensor, y: Tensor) -> bool:
+    """Whether outputs are scores of a class at every place of a text, so that classes are the last dimension."""
+    return outputs.dim() == 3 and y.dim() == 2 and outputs.shape[:2] == y.shape
+
+
+LOSSES = {"cross_entropy": cross_entropy, "squared": F.mse_loss}

@@ -1,0 +1,46 @@
+"""RandAugment: random transformations of every training image, drawn anew in every epoch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from lmclib.data.dataset import Dataset
+
+SUFFIX = "+randaugment"
+
+
+@dataclass(frozen=True, eq=False)
+class RandAugmented(Dataset):
+    """Images that are shifted, flipped and then transformed by torchvision's `RandAugment` (Cubuk et al. 2020) in training."""
+
+    randomly = "RandAugment, two transformations of magnitude 9"
+
+    def draw(self, source: Callable[[int], torch.Generator]) -> tuple[Tensor, ...]:
+        """One epoch's images themselves, (N, C, H, W) uint8, and their labels (N,): its transformations take no random generator."""
+        from torchvision.transforms import RandAugment
+
+        index, shifts, flips = super().draw(source)
+        device = self.train.x.device
+        x = self.moved(index.to(device), shifts.to(device), flips.to(device))
+        transform, seed = RandAugment(), int(torch.randint(2**62, (), generator=source(3)))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return torch.stack([transform(image) for image in x]), self.train.y[index.to(device)]
+
+    def drawn(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """What `draw` gave, normalised."""
+        return self.normalise(x), y
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def randaugmented(data: Dataset) -> RandAugmented:
+    """The same images, transformed at random in training."""
+    given = {field.name: getattr(data, field.name) for field in fields(data)}
+    return RandAugmented(**given | {"label": f"{data.label} with RandAugment"})
