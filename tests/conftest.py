@@ -80,6 +80,6 @@ def other_device(monkeypatch):
     # the fused update and batch norm's own sums know no meta tensors
     monkeypatch.setattr(torch, "batch_norm_update_stats", lambda x, *_: torch.var_mean(x, dim=(0, 2, 3))[::-1])
     monkeypatch.setattr(
-        "lmclib.training.stack.sgd", lambda p, g, m, lr, **_: torch._foreach_sub_(p, torch._foreach_mul(g, lr))
+        "lmclib.training.optimisers.sgd", lambda p, g, m, lr, **_: torch._foreach_sub_(p, torch._foreach_mul(g, lr))
     )
     return torch.device("meta")

@@ -77,7 +77,9 @@ def architecture_specs(settings: Settings) -> dict[str, list[ForkSpec]]:
     """
     known = NETWORKS[settings.profile]
     if settings.model == ALL and settings.data != OWN:
-        raise LmcError(f"data={settings.data!r}: networks take images or text; give the model, too, such as {[*known][0]!r}")
+        raise LmcError(
+            f"data={settings.data!r}: networks take images or text; give the model, too, such as {[*known][0]!r}"
+        )
     names = list(known) if settings.model == ALL else [settings.model]
     return {name: [_spec(name, settings, seed) for seed in _seeds(settings)] for name in names}
 
@@ -126,7 +128,9 @@ def _spec(model: str, settings: Settings, seed: int) -> ForkSpec:
     data, epochs = known.get(model, known[alike])
     data = data if settings.data == OWN else settings.data
     if settings.data != OWN and is_text(data) != model.startswith("gpt"):
-        raise LmcError(f"model={model!r}: {'takes no text' if is_text(data) else 'takes text, not images'}; data={data!r}")
+        raise LmcError(
+            f"model={model!r}: {'takes no text' if is_text(data) else 'takes text, not images'}; data={data!r}"
+        )
     recipe = recipe_of(model, settings.profile, settings.epochs or epochs)
     recipe = recipe if settings.lr is None else recipe.model_copy(update={"lr": settings.lr})
     return ForkSpec(

@@ -45,7 +45,9 @@ def depth(final: Mapping[str, pd.DataFrame]) -> alt.Chart:
     """
     table = shares_of(final)
     names = list(final)
-    wide = alt.Scale(type="symlog", constant=LINEAR, domain=[float(min(0, table.shares.min())), float(table.shares.max())])
+    wide = alt.Scale(
+        type="symlog", constant=LINEAR, domain=[float(min(0, table.shares.min())), float(table.shares.max())]
+    )
     ticks = [-10, -1, 0, 1, 10, 100]
     shares = alt.Axis(values=ticks, format="~g")
     control = alt.param("network", value=names[0], bind=alt.binding_select(options=names, name="network "))
@@ -60,7 +62,9 @@ def depth(final: Mapping[str, pd.DataFrame]) -> alt.Chart:
     ]
     y = alt.Y("shares:Q", title="equal shares of the full barrier", scale=wide, axis=shares)
     points = base.mark_point(opacity=0.6, color=style.OKABE_ITO[0]).encode(
-        x=alt.X("depth:Q", title="depth: from the input to the output", scale=alt.Scale(domain=[0, 1])), y=y, tooltip=tooltip
+        x=alt.X("depth:Q", title="depth: from the input to the output", scale=alt.Scale(domain=[0, 1])),
+        y=y,
+        tooltip=tooltip,
     )
     line = base.mark_line(color=style.OKABE_ITO[1]).encode(x="depth:Q", y=alt.Y("median(shares):Q", scale=wide))
     equal = alt.Chart(pd.DataFrame({"shares": [1]})).mark_rule(strokeDash=[3, 3], color=style.INK).encode(y=y)
@@ -73,7 +77,9 @@ def depth(final: Mapping[str, pd.DataFrame]) -> alt.Chart:
         .encode(
             x=alt.X("shares:Q", title="equal shares of the full barrier, a point a seed", scale=wide, axis=shares),
             y=alt.Y("network:N", sort=names, title=None),
-            color=alt.Color("look:N", title=None, scale=alt.Scale(domain=list(looks.values()), range=list(style.OKABE_ITO[:2]))),
+            color=alt.Color(
+                "look:N", title=None, scale=alt.Scale(domain=list(looks.values()), range=list(style.OKABE_ITO[:2]))
+            ),
             shape=alt.Shape("look:N", title=None, scale=alt.Scale(domain=list(looks.values()))),
             opacity=alt.condition("datum.network == network", alt.value(1), alt.value(0.5)),
             tooltip=["network:N", "look:N", "seed:N", alt.Tooltip("shares:Q", format=".2f")],

@@ -36,6 +36,7 @@ class SelfAttention(nn.Module):
         Vaswani et al. 2017, section 3.2.
 
     Example:
+        >>> import torch
         >>> one = SelfAttention(2, 1, causal=True)(torch.ones(1, 3, 2))  # all places alike: each attends to the same values
         >>> bool(torch.allclose(one[0, 0], one[0, 2]))
         True

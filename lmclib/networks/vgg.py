@@ -28,9 +28,7 @@ class VGG(nn.Module):
     def __init__(self, shape: tuple[int, int, int], n_classes: int, width: int, norm: str):
         super().__init__()
         widths = [shape[0], *(width * share for share in WIDTHS)]
-        self.convs = nn.ModuleList(
-            nn.Conv2d(*pair, 3, padding=1, bias=norm in WITHOUT) for pair in pairwise(widths)
-        )
+        self.convs = nn.ModuleList(nn.Conv2d(*pair, 3, padding=1, bias=norm in WITHOUT) for pair in pairwise(widths))
         self.norms = nn.ModuleList(normalisation(norm, outputs) for outputs in widths[1:])
         self.fc = nn.Linear(widths[-1], n_classes)
         for conv in self.convs:
