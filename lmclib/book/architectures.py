@@ -78,7 +78,7 @@ def architecture_specs(settings: Settings) -> dict[str, list[ForkSpec]]:
     known = NETWORKS[settings.profile]
     if settings.model == ALL and settings.data != OWN:
         raise LmcError(
-            f"data={settings.data!r}: networks take images or text; give the model, too, such as {[*known][0]!r}"
+            f"data={settings.data!r}: networks take images or text; give the model, too, such as {next(iter(known))!r}"
         )
     names = list(known) if settings.model == ALL else [settings.model]
     return {name: [_spec(name, settings, seed) for seed in _seeds(settings)] for name in names}
@@ -124,7 +124,7 @@ def _seeds(settings: Settings) -> range:
 
 def _spec(model: str, settings: Settings, seed: int) -> ForkSpec:
     known = NETWORKS[settings.profile]
-    alike = next((name for name in known if name.split("-")[0] == model.split("-")[0]), [*known][0])
+    alike = next((name for name in known if name.split("-")[0] == model.split("-")[0]), next(iter(known)))
     data, epochs = known.get(model, known[alike])
     data = data if settings.data == OWN else settings.data
     if settings.data != OWN and is_text(data) != model.startswith("gpt"):

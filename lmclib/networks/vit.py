@@ -17,7 +17,7 @@ class _Attention(SelfAttention):
 def vit(
     shape: tuple[int, int, int], n_classes: int, patch: int, width: int, depth: int, heads: int | None = None
 ) -> VisionTransformer:
-    r"""Torchvision's `VisionTransformer` (Dosovitskiy et al. 2021): square patches, a class token, `depth` pre-norm blocks of width d, MLPs of 4 d.
+    r"""The `VisionTransformer` of torchvision (Dosovitskiy et al. 2021): square patches, a class token, `depth` pre-norm blocks of width d, MLPs of 4 d.
 
     Queries, keys and values, which torchvision keeps in one matrix, are layers of their own here; parameters and function are the same.
 
@@ -25,6 +25,7 @@ def vit(
         LmcError: images that are not square, or no multiple of the patch.
 
     Example:
+        >>> import torch
         >>> vit((1, 8, 8), 10, patch=2, width=32, depth=2)(torch.zeros(3, 1, 8, 8)).shape
         torch.Size([3, 10])
     """

@@ -97,8 +97,7 @@ class Plan:
         if lacking:
             runs.append(self._parent(lacking, stored))
         if 0 in lacking:  # the parent's start is a fork point that no step leads to
-            zero = {key: torch.zeros_like(value) for key, value in family.model.named_parameters()}
-            runs = [*self.on_checkpoint(self._at_zero(), family.model.state_dict(), zero, Clock()), *runs]
+            runs = [*self.on_checkpoint(self._at_zero(), family.model.state_dict(), {}, Clock()), *runs]
         return [run for run in runs if run.step < run.stop]
 
     def _at_zero(self) -> Run:
@@ -124,12 +123,13 @@ class Plan:
         """The children of a fork that are missing, each from its fork or from its place to go on from."""
         family = self.family
         reset = family.spec.recipe.schedule_after_fork == "reset"
+        anew = reset or fork_step == 0  # before the first step an optimiser remembers nothing
         steps = family.checkpoint_steps(fork_step)
         runs = []
         for sibling in (sibling for step, sibling in sorted(self.missing) if step == fork_step):
             name = f"child {sibling} of fork {fork_step / family.epoch_steps:.3g} (seed {family.spec.seed})"
             stream = (CHILD, family.spec.seed, fork_step, sibling)
-            run = Run(name, stream, state, fork_step, steps[-1], frozenset(steps), None if reset else momentum)
+            run = Run(name, stream, state, fork_step, steps[-1], frozenset(steps), None if anew else momentum)
             run.clock = fork_step if reset else 0
             at = family.child_address(fork_step, sibling)
             resume = self.store.load_state(at, RESUME)
