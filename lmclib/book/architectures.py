@@ -22,7 +22,8 @@ RECIPES: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {
         "": SGD,
         "mlp": {**SGD, "lr": 0.1},
-        "vit": ADAMW,
+        "mobilenet": {**ADAMW, "lr": 3e-3},
+        "vit": {**ADAMW, "lr": 5e-3},
         "gpt": {**ADAMW, "lr": 3e-3, "weight_decay": 0.1},
     }
 )
@@ -39,11 +40,11 @@ NETWORKS: Mapping[str, Mapping[str, tuple[str, int]]] = MappingProxyType(
     {
         "smoke": {"mlp-12-12-12": ("digits", 2), "vit-p4-d16-l1": ("digits", 2), "gpt-d16-l1": ("topics@8", 1)},
         "digits": {
-            "mlp-64-64-64": ("digits", 12),
-            "vgg11-w8-none": ("digits", 12),
-            "vgg11-w8": ("digits", 12),
-            "mobilenet-w0.25": ("digits", 8),
-            "vit-p2-d32-l4": ("digits", 16),
+            "mlp-64-64-64": ("digits", 24),
+            "vgg11-w4-none": ("digits", 12),
+            "vgg11-w4": ("digits", 12),
+            "mobilenet-w0.25-l1": ("digits", 12),
+            "vit-p4-d32-l3": ("digits", 24),
             "gpt-d32-l3": (TOPICS, 2),
         },
         "cifar": {

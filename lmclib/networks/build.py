@@ -20,7 +20,7 @@ Factory = Callable[[tuple[int, ...], int], nn.Module]
 ALLOWED = (
     "resnet8, resnet14, resnet20 (with -wN for the width, 16 unless given), resnet18, each with -bn (unless given), -gn, "
     "-ln or -none for the normalisation, or -fixup (not resnet18) for none and a start as the identity; mlp-N-N-… for hidden widths, with -relu (unless given), -gelu or -tanh; "
-    "vgg11 (with -wN, 64 unless given; -bn, -gn, -ln or -none); mobilenet (with -wX by which all widths are multiplied); vit and gpt (with -pN for the patch, "
+    "vgg11 (with -wN, 64 unless given; -bn, -gn, -ln or -none); mobilenet (with -wX by which all widths are multiplied, -lN for at most N blocks of a kind); vit and gpt (with -pN for the patch, "
     "-dN for the width, -lN for the depth, -hN for the heads, as in vit-p2-d32-l4 and gpt-d64-l4); or "
     "package.module:function, called as function(shape, n_classes)"
 )
@@ -85,8 +85,8 @@ def model_factory(name: str) -> Factory:
         return partial(MLP, widths=tuple(map(int, match[1][1:].split("-"))), activation=match[2] or "relu")
     if match := re.fullmatch(r"vgg11(?:-w([1-9]\d*))?(?:-(bn|gn|ln|none))?", name):
         return partial(VGG, width=int(match[1] or 64), norm=match[2] or "bn")
-    if match := re.fullmatch(r"mobilenet(?:-w(\d+(?:\.\d+)?))?", name):
-        return partial(mobilenet, width=float(match[1] or 1))
+    if match := re.fullmatch(r"mobilenet(?:-w(\d+(?:\.\d+)?))?(?:-l([1-4]))?", name):
+        return partial(mobilenet, width=float(match[1] or 1), repeats=int(match[2] or 4))
     if match := re.fullmatch(rf"vit(?:-p([1-9]\d*))?{TRANSFORMER}", name):
         patch, width, depth, heads = match.groups()
         return partial(vit, patch=int(patch or 4), **_transformer(width, depth, heads))
