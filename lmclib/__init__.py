@@ -57,6 +57,7 @@ _FILES = {
     "claims.architectures": ("architecture_claims",),
     "claims.forking": ("forking_claims", "stable_from"),
     "claims.layers": ("layer_set_claims", "learning_rate_claims", "single_layer_claims"),
+    "claims.recipes": ("Forked", "recipe_claims"),
     "claims.predictions": ("better_predictor_claim", "prediction_claims"),
     "book.settings": ("parameters",),
     "book.profiles": (
@@ -66,6 +67,7 @@ _FILES = {
         "FORKING",
         "LAYERS",
         "LOWER",
+        "OTHER_RECIPES",
         "fork_specs",
         "layer_specs",
         "normed_specs",

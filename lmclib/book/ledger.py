@@ -44,7 +44,12 @@ def judge(claim: str, parts: Sequence[Part], scale: str, settings: Settings, cha
         raise LmcError(f"claim={claim!r}: must be one of {', '.join(CLAIMS)}")
     if not parts:
         raise LmcError(f"claim={claim!r}: has no part to judge")
-    own = {"claim": claim, "parts": [part.as_row() for part in parts], "scale": scale, "figure": FIGURES.get(claim, "")}
+    own = {
+        "claim": claim,
+        "parts": [part.as_row() for part in parts],
+        "scale": scale,
+        "figure": FIGURES.get((claim, chapter), FIGURES.get(claim, "")),
+    }
     own |= {"fit": fit} if fit else {}
     row = {**own, "chapter": chapter, "profile": settings.profile}
     if (dry := current_dry_run()) is not None:

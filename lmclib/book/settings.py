@@ -25,6 +25,7 @@ def _listed(value: Any) -> Any:
 
 
 Epoch = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Values(BaseModel):
@@ -46,6 +47,7 @@ class Values(BaseModel):
     precision: Precision = "float32"
     examples: int = Field(1, ge=1)
     few_examples: int = Field(1, ge=1)
+    rates: Annotated[tuple[Rate, ...], Field(min_length=1), BeforeValidator(_listed)] = ()
     networks: int = Field(0, ge=1)
     stack: int = Field(0, ge=1)
     steps: int = Field(0, ge=1)
@@ -176,7 +178,7 @@ def _validated(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(values: Mapping[str, Any]) -> None:
-    for name in ("fork_epochs", "minima"):
+    for name in ("fork_epochs", "rates", "minima"):
         if len(set(values[name])) < len(values[name]):
             raise LmcError(f"{name}={list(values[name])}: must not hold a number twice")
     if values["epochs"] and values["fork_epochs"] and max(values["fork_epochs"]) >= values["epochs"]:

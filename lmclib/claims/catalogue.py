@@ -286,12 +286,16 @@ CLAIMS = {
         ),
     )
 }
-FIGURES = {  # of the book, that show what decides
+FIGURES: dict[
+    str | tuple[str, str], str
+] = {  # of the book, that show what decides; of a claim, or of it in one chapter
     "F1": "fig-against-fork",
     "A1": "fig-shares",
     "A2": "fig-staircases",
     "A3": "fig-diagonal",
     "A4": "fig-convexity",
+    "A8": "fig-architectures-depth",
+    "A9": "fig-architectures-depth",
     "A12": "fig-layers",
     "A13": "fig-windows",
     "B1": "fig-evolution",
@@ -308,4 +312,5 @@ FIGURES = {  # of the book, that show what decides
     "B12b": "fig-price",
     "B13": "fig-non-stationary",
     "B14": "fig-bent",
+    **{(claim, "learning_rate"): "fig-recipes" for claim in ("B1", "B2", "B4", "B5", "B7")},
 }

@@ -180,15 +180,15 @@ def _planes(geometry: pd.DataFrame, long: pd.DataFrame) -> list[Part]:
     }
     return parts_of(
         *(
-            {"name": f"sooner than {name}", "values": _ahead(first, other), "threshold": 0,
+            {"name": f"sooner than {name}", "values": planes_ahead(first, other), "threshold": 0,
              "unit": "plane cosine of the first fork less the other's, mean over equal ages"}
             for name, other in others.items()
         )
     )  # fmt: skip
 
 
-def _ahead(first: pd.DataFrame, other: pd.DataFrame) -> Mapping[int, float]:
-    """By how much the first fork's plane cosine exceeds another's at the same ages, before either is at its end; by seed."""
+def planes_ahead(first: pd.DataFrame, other: pd.DataFrame) -> Mapping[int, float]:
+    """By how much one plane cosine exceeds another at the same ages, before either is at its end, of one fork each; by seed."""
     found = {}
     for seed, rows in other.groupby("seed"):
         own = first[first.seed == seed].sort_values("child_epoch")
