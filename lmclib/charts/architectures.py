@@ -76,7 +76,7 @@ def depth(final: Mapping[str, pd.DataFrame]) -> alt.Chart:
         .mark_point(opacity=0.8)
         .encode(
             x=alt.X("shares:Q", title="equal shares of the full barrier, a point a seed", scale=wide, axis=shares),
-            y=alt.Y("network:N", sort=names, title=None),
+            y=alt.Y("network:N", title=None, scale=alt.Scale(domain=names)),
             color=alt.Color(
                 "look:N", title=None, scale=alt.Scale(domain=list(looks.values()), range=list(style.OKABE_ITO[:2]))
             ),

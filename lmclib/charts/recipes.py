@@ -46,7 +46,7 @@ def against_fork(cases: Mapping[str, Forked]) -> alt.Chart:
         value=shown.value
     )
     legend = {"title": "recipe", "scale": alt.Scale(domain=names, range=list(style.OKABE_ITO[: len(names)]))}
-    x = alt.X("fork:O", title="fork epoch", sort=labels, axis=alt.Axis(labelAngle=0))
+    x = alt.X("fork:O", title="fork epoch", axis=alt.Axis(labelAngle=0), scale=alt.Scale(domain=labels))
     points = base.mark_point(opacity=0.7).encode(
         x=x,
         y=shown.position(title="at the end of training"),

@@ -64,6 +64,8 @@ FIGURES = {
     "layerwise_barriers": 5,
     "hessian_predictions": 4,
     "beyond_second_order": 3,
+    "architectures": 2,
+    "learning_rate": 2,
     "your_models": 2,
 }
 

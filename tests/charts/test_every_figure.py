@@ -27,7 +27,8 @@ from charted import (
 )
 
 from lmclib import charts
-from lmclib.charts import fork_figure, forking, layers, live, merging, predictions, theory, toy
+from lmclib.charts import architectures, fork_figure, forking, layers, live, merging, predictions, recipes, theory, toy
+from lmclib.claims.recipes import Forked
 from lmclib.cube.energies import Energies
 from lmclib.theory import landscapes
 
@@ -107,6 +108,17 @@ S = np.round(np.linspace(0.3, 2, 35), 4)
 ONE = torch.ones(1, 1).double()
 DIAGONAL = np.linspace(0, 1, 41)
 
+SIBLINGS = LAST[LAST["case"] == LAST["case"].iloc[0]]
+RATES = pd.DataFrame(
+    {
+        "rate": [0.1, 0.1, 0.01, 0.01],
+        "weight_decay": [1e-4, 0] * 2,
+        "seed": 0,
+        "barrier": [0.5, 0.4, 0.1, 0],
+        "end": [0.0, 0.01, 0.2, 0.3],
+    }
+)
+
 PATH = pd.DataFrame({"alpha": [0.0, 0.5, 1.0], "loss": [1.0, 2.0, 1.5], "loss_barrier": [0.0, 0.75, 0.0]})
 MEASURED = pd.DataFrame(
     {
@@ -128,7 +140,24 @@ MERGES = pd.DataFrame(
 )
 SHARED = pd.DataFrame({"pair": ["p", "p", "q", "q"], "layer": list("abab"), "share": [0.0, 1.0, 0.5, 0.25]})
 
+
+def recipes_measured() -> dict[str, Forked]:
+    final = FINAL.query("norm_stats == 'interpolate'").assign(split="train")
+    found = Forked(curves(), final, geometry_table(), final, geometry_table())
+    return {"usual": found, "slow": found}
+
+
 FIGURES = {
+    "architectures.depth": Figure(
+        lambda: architectures.depth({"one": SIBLINGS, "two": SIBLINGS}),
+        {"nats": 2 * [*SIBLINGS.query("layer != 'network' and into != 'both'").groupby(["seed", "layer"]).loss_barrier.max()]},
+    ),
+    "recipes.against_fork": Figure(
+        lambda: recipes.against_fork(recipes_measured()),
+        {"distance": 2 * [*geometry_table().query("epoch == 4").distance]},
+        ("measure",),
+    ),
+    "recipes.against_rate": Figure(lambda: recipes.against_rate(RATES), {"barrier": RATES.barrier, "end": RATES.end}),
     "merging.path": Figure(lambda: merging.path(PATH), {"loss": [*PATH.loss, 1.0, 1.25, 1.5]}),
     "merging.layers": Figure(lambda: merging.layers(MEASURED), {"loss_barrier": MEASURED.loss_barrier[:4]}),
     "merging.predictions": Figure(lambda: merging.predictions(PREDICTED), {"barrier": [0.1, 0.2, *PREDICTED.predicted]}),
