@@ -113,17 +113,19 @@ FEDERATED = {
         "keep_momentum": False,
         "batch_size": 32,
         "weight_decay": 1e-4,
+        "augment": False,  # so that small networks fit what little a client has, within seconds
     },
 }
 FEDERATED["digits"] = {
     **FEDERATED["smoke"],
-    "model": "mlp-48-48-48-48",
+    "model": "mlp-64-64-64",
     "clients": 20,
     "averaged": ("body", "head", "top:2", "bottom:2"),
-    "rounds": 10,
+    "rounds": 8,
     "local_epochs": 2,
     "epochs": 20,
     "seeds": 5,
+    "lr": 0.1,
     "batch_size": 16,
 }
 FEDERATED["cifar"] = {
@@ -131,11 +133,13 @@ FEDERATED["cifar"] = {
     "model": "resnet20-w8-fixup",
     "data": "cifar10",
     "averaged": ("body", "head", "top:7", "bottom:7"),
+    "rounds": 10,
     "local_epochs": 3,
     "epochs": 16,
     "seeds": 3,
     "lr": 0.01,
     "batch_size": 64,
+    "augment": True,
 }
 FEDERATED["paper"] = {
     **FEDERATED["cifar"],
@@ -224,7 +228,17 @@ def client_pair_specs(settings: Settings) -> list[FederatedSpec]:
 
 
 def _federated(settings: Settings, seed: int, **own: object) -> FederatedSpec:
-    shared = ("model", "data", "rounds", "local_epochs", "momentum", "keep_momentum", "batch_size", "weight_decay")
+    shared = (
+        "model",
+        "data",
+        "rounds",
+        "local_epochs",
+        "momentum",
+        "keep_momentum",
+        "batch_size",
+        "weight_decay",
+        "augment",
+    )
     return FederatedSpec(seed=seed, **{name: getattr(settings, name) for name in shared}, **own)
 
 

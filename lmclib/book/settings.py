@@ -73,6 +73,7 @@ class Values(BaseModel):
     batch_size: int = Field(0, ge=1)
     momentum: float = Field(0, ge=0, lt=1)
     keep_momentum: bool = False
+    augment: bool = True
     pair_lr: float = Field(0, gt=0, allow_inf_nan=False)
     minima: Annotated[tuple[float, ...], Field(min_length=2), BeforeValidator(_listed)] = ()
 

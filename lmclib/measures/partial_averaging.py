@@ -133,7 +133,7 @@ def _cube(training: LocalTraining, split: str) -> LayerCube:
     if len(training.states) < 2:
         raise LmcError("clients=1: must be at least 2, as barriers are between the first two")
     one, two, *_ = training.states
-    return LayerCube(training.net, one, two, training.data.pair(split, training.dtype))
+    return LayerCube(training.nets[0], one, two, training.data.pair(split, training.dtype))
 
 
 def _by_barrier(federation: Federation) -> list[str]:

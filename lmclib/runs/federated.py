@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, cached_property
 
 import pandas as pd
@@ -19,6 +20,7 @@ from lmclib.errors import LmcError
 from lmclib.networks.build import initialise, model_factory
 from lmclib.networks.layers import find_layers
 from lmclib.runs.local_training import LocalTraining, bytes_of
+from lmclib.store.roots import Code
 from lmclib.store.store import Store
 from lmclib.store.tables import Question
 
@@ -46,6 +48,7 @@ class FederatedSpec(BaseModel):
         momentum: of local SGD.
         batch_size: of local SGD.
         weight_decay: of local SGD.
+        augment: whether training images are shifted and flipped as the data set says.
         keep_momentum: whether a client goes on with its momentum after a round, or starts it anew at zero.
         averaged: which layers are averaged: `all` (federated averaging), `none`, `body` (all but the last), `head` (the last),
             `top:N` or `bottom:N` (those with the highest or lowest layer barrier), or names of layers, in a list or joined by `+`.
@@ -69,6 +72,7 @@ class FederatedSpec(BaseModel):
     momentum: float = Field(0.9, ge=0, lt=1)
     batch_size: int = Field(16, ge=1)
     weight_decay: float = Field(1e-4, ge=0, allow_inf_nan=False)
+    augment: bool = True
     keep_momentum: bool = False
     averaged: str | tuple[str, ...] = "all"
     seed: int = Field(0, ge=0)
@@ -157,7 +161,7 @@ class Federation:
         spec = self.spec
         by = {"by": code_fingerprint(self.factory)} if ":" in spec.model else {}
         shared_out = {"dirichlet": {"beta": spec.beta}, "shards": {"shards": spec.shards}}.get(spec.split, {})
-        given = ("model", "clients", "split", "lr", "momentum", "batch_size", "weight_decay", "seed")
+        given = ("model", "clients", "split", "lr", "momentum", "batch_size", "weight_decay", "augment", "seed")
         return {**{name: getattr(spec, name) for name in given}, **by, **shared_out, "data": self.card.content}
 
     @property
@@ -175,7 +179,9 @@ class Federation:
     def start(self) -> LocalTraining:
         """The clients before the first round."""
         spec = self.spec
-        own = {name: getattr(spec, name) for name in ("lr", "momentum", "weight_decay", "batch_size", "seed")}
+        own = {
+            name: getattr(spec, name) for name in ("lr", "momentum", "weight_decay", "batch_size", "augment", "seed")
+        }
         return LocalTraining(self.model, self.data, self.clients, **own, device=default_device())
 
     def table(self, measure: Callable[..., pd.DataFrame], **options: object) -> pd.DataFrame:
@@ -185,9 +191,10 @@ class Federation:
             measure: a function of `LocalTraining`, which it may train, and of options.
             **options: plain values.
         """
-        roots = (self.factory, initialise, split_clients, LocalTraining)
-        summary = {"model": self.spec.model, "data": self.card.label, "seed": self.spec.seed}
-        question = Question.of(measure, options, self.description, roots, networks=[summary])
+        model = self.spec.model
+        code = _code.__wrapped__(measure, model) if ":" in model else _code(measure, model)
+        summary = {"model": model, "data": self.card.label, "seed": self.spec.seed}
+        question = replace(Question.of(measure, options, self.description, networks=[summary]), code=code)
 
         def compute() -> pd.DataFrame:
             with one_thread(), full_precision():
@@ -281,6 +288,11 @@ def choose_layers(
         if name not in layers:
             raise LmcError(f"averaged={name!r}: {_nearest(name, layers)}must be {ALLOWED}")
     return tuple(name for name in layers if name in chosen)
+
+
+@cache  # for many runs, as a fingerprint of code takes a while
+def _code(measure: Callable[..., pd.DataFrame], model: str) -> Code:
+    return Code((measure, model_factory(model), initialise, split_clients, LocalTraining))
 
 
 @cache

@@ -31,12 +31,13 @@ class LocalTraining:
         momentum: μ.
         weight_decay: λ.
         batch_size: examples in a batch.
+        augment: whether training images are shifted and flipped as the data set says.
         seed: of data order and augmentation.
         numbers: what the clients are called in their random streams; 0, 1, … by default.
         device: where to compute.
 
     Attributes:
-        states: the state dict of each client.
+        nets: the network of each client.
         epoch: how many epochs they have trained.
         layers: the layers of the architecture, in forward order.
     """
@@ -50,21 +51,22 @@ class LocalTraining:
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         batch_size: int = 32,
+        augment: bool = True,
         seed: int = 0,
         numbers: Sequence[int] | None = None,
         device: str | torch.device = "cpu",
     ):
-        self.net = copy.deepcopy(model).to(device)
+        self.nets = [copy.deepcopy(model).to(device) for _ in clients]
         self.data, self.clients = data.to(device), list(clients)
+        self.shift, self.flip = (data.shift, data.flip) if augment else (0, False)
         self.lr, self.momentum, self.weight_decay, self.batch_size = lr, momentum, weight_decay, batch_size
         self.streams = [(CLIENT, seed, k) for k in (range(len(clients)) if numbers is None else numbers)]
         self.epoch = 0
-        first = next(self.net.parameters())
+        first = next(self.nets[0].parameters())
         self.device, self.dtype = first.device, first.dtype
-        self.layers = find_layers(self.net, torch.zeros(2, *data.shape, dtype=self.dtype, device=self.device))
-        self.states = [_copy(self.net.state_dict()) for _ in clients]
-        self.velocities = [_zeros(self.net) for _ in clients]
-        self.padded = F.pad(self.data.train.x, (data.shift,) * 4)
+        self.layers = find_layers(self.nets[0], torch.zeros(2, *data.shape, dtype=self.dtype, device=self.device))
+        self.forget_momentum()
+        self.padded = F.pad(self.data.train.x, (self.shift,) * 4)
         test = self.data.test
         self.tests = [(self._normal(test.x[client.test]), test.y[client.test]) for client in clients]
 
@@ -74,17 +76,20 @@ class LocalTraining:
         Raises:
             Diverged: a client's loss is no longer finite.
         """
-        for k, state in enumerate(self.states):
-            self.net.load_state_dict(state)
-            self.net.train()
+        for k, net in enumerate(self.nets):
+            net.train()
             for x, y in self._batches(k):
-                loss = sgd_step(self.net, self.velocities[k], x, y, self.lr, self.momentum, self.weight_decay)
+                loss = sgd_step(net, self.velocities[k], x, y, self.lr, self.momentum, self.weight_decay)
             if not loss.isfinite():
                 raise Diverged(
                     f"lr={self.lr:g}: the loss of client {k} is no longer finite in epoch {self.epoch + 1}; try a lower lr"
                 )
-            self.states[k] = _copy(self.net.state_dict())
         self.epoch += 1
+
+    @property
+    def states(self) -> list[State]:
+        """The state dict of each client: its own tensors, which change as it trains."""
+        return [net.state_dict() for net in self.nets]
 
     def average(self, names: Collection[str]) -> None:
         """Give every client the average of the layers of these names, weighted by the clients' numbers of examples.
@@ -92,36 +97,38 @@ class LocalTraining:
         Buffers of a layer are averaged with its parameters; whole numbers, such as counts of batches, stay the client's own.
         """
         keys = [key for layer in self.layers if layer.name in names for key in layer.keys]
-        shared = weighted_average(self.states, [len(client) for client in self.clients], keys)
-        for state in self.states:
-            state.update(_copy(shared))
+        states = self.states
+        shared = weighted_average(states, [len(client) for client in self.clients], keys)
+        for state in states:
+            for key, value in shared.items():
+                state[key].copy_(value)
 
     def forget_momentum(self) -> None:
         """Set the momentum of every client to zero."""
-        self.velocities = [_zeros(self.net) for _ in self.clients]
+        self.velocities = [[torch.zeros_like(p) for p in net.parameters()] for net in self.nets]
 
     def local_accuracies(self) -> Tensor:
         """The accuracy of every client on its own test set, (K,) float64."""
-        found = [self._correct(state, *test) for state, test in zip(self.states, self.tests, strict=True)]
+        found = [self._correct(net, *test) for net, test in zip(self.nets, self.tests, strict=True)]
         return torch.tensor(found, dtype=torch.float64)
 
     def own_errors(self) -> Tensor:
         """The error of every client on its own training examples, without augmentation, (K,) float64."""
         train, found = self.data.train, []
-        for state, client in zip(self.states, self.clients, strict=True):
-            found.append(1 - self._correct(state, self._normal(train.x[client.train]), train.y[client.train]))
+        for net, client in zip(self.nets, self.clients, strict=True):
+            found.append(1 - self._correct(net, self._normal(train.x[client.train]), train.y[client.train]))
         return torch.tensor(found, dtype=torch.float64)
 
     def global_test(self) -> tuple[float, float]:
         """Loss (nats) and accuracy of the first client's network on the whole test split: of all networks, where all layers are averaged."""
         x, y = self._normal(self.data.test.x), self.data.test.y
-        outputs = self._outputs(self.states[0], x)
+        outputs = self._outputs(self.nets[0], x)
         return float(F.cross_entropy(outputs.double(), y)), float((outputs.argmax(1) == y).double().mean())
 
     def _batches(self, k: int) -> Iterator[tuple[Tensor, Tensor]]:
         """A client's examples of this epoch, in their order, augmented and normalised."""
         part = self.clients[k].train.to(self.device)
-        order, shifts, flips = epoch_order(self.streams[k], self.epoch, len(part), self.data.shift, self.data.flip)
+        order, shifts, flips = epoch_order(self.streams[k], self.epoch, len(part), self.shift, self.flip)
         index, shifts, flips = part[order.to(self.device)], shifts.to(self.device), flips.to(self.device)
         channels, height, width = self.data.shape
         rows = shifts[:, 0, None] + torch.arange(height, device=self.device)  # (n, H)
@@ -137,23 +144,22 @@ class LocalTraining:
         return self.data.normalise(x, self.dtype)
 
     @torch.no_grad()
-    def _outputs(self, state: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        self.net.load_state_dict(state)
-        self.net.eval()
-        return torch.cat([self.net(part) for part in x.split(1024)])
+    def _outputs(self, net: nn.Module, x: Tensor) -> Tensor:
+        net.eval()
+        return torch.cat([net(part) for part in x.split(1024)])
 
-    def _correct(self, state: Mapping[str, Tensor], x: Tensor, y: Tensor) -> float:
-        return float((self._outputs(state, x).argmax(1) == y).double().mean())
+    def _correct(self, net: nn.Module, x: Tensor, y: Tensor) -> float:
+        return float((self._outputs(net, x).argmax(1) == y).double().mean())
 
 
 def sgd_step(
-    net: nn.Module, velocity: State, x: Tensor, y: Tensor, lr: float, momentum: float, weight_decay: float
+    net: nn.Module, velocities: list[Tensor], x: Tensor, y: Tensor, lr: float, momentum: float, weight_decay: float
 ) -> Tensor:
     r"""One step of SGD, $v \leftarrow \mu v + \nabla L + \lambda\theta$, $\theta \leftarrow \theta - \eta v$, in place; the loss.
 
     Args:
         net: the network.
-        velocity: v, by the names of the parameters.
+        velocities: v, a tensor a parameter.
         x: inputs (B, ...).
         y: labels (B,).
         lr: η.
@@ -163,15 +169,14 @@ def sgd_step(
     Example:
         >>> net = nn.Linear(1, 2, bias=False)
         >>> _ = nn.init.zeros_(net.weight)
-        >>> v = {"weight": torch.zeros(2, 1)}
+        >>> v = [torch.zeros(2, 1)]
         >>> for _ in range(2):  # at zero weights the gradient is softmax less label, ∓½; momentum 1 takes it twice
         ...     _ = nn.init.zeros_(net.weight)
         ...     _ = sgd_step(net, v, torch.ones(1, 1), torch.tensor([0]), lr=1.0, momentum=1.0, weight_decay=0.0)
         >>> net.weight.flatten().tolist()
         [1.0, -1.0]
     """
-    named = dict(net.named_parameters())
-    parameters, velocities = list(named.values()), [velocity[name] for name in named]
+    parameters = list(net.parameters())
     loss = F.cross_entropy(net(x), y)
     gradients = list(torch.autograd.grad(loss, parameters))
     with torch.no_grad():
@@ -206,11 +211,3 @@ def bytes_of(layers: Sequence[Layer], names: Collection[str], state: Mapping[str
     """The bytes of all tensors of some layers, each once."""
     keys = [key for layer in layers if layer.name in names for key in layer.tensors]
     return sum(state[key].numel() * state[key].element_size() for key in keys)
-
-
-def _copy(state: Mapping[str, Tensor]) -> State:
-    return {key: value.detach().clone() for key, value in state.items()}
-
-
-def _zeros(net: nn.Module) -> State:
-    return {key: torch.zeros_like(value) for key, value in net.named_parameters()}

@@ -64,6 +64,7 @@ FIGURES = {
     "layerwise_barriers": 5,
     "hessian_predictions": 4,
     "beyond_second_order": 3,
+    "federated": 4,
     "your_models": 2,
 }
 

@@ -30,7 +30,7 @@ def by_hand(store, epochs):
 
 def test_layers_are_chosen_by_the_barrier_between_the_first_two_clients_after_the_first_round(store):
     training = by_hand(store, 1)
-    cube = lmc.LayerCube(training.net, *training.states[:2], training.data.pair("train"))
+    cube = lmc.LayerCube(training.nets[0], *training.states[:2], training.data.pair("train"))
     table = lmc.layer_barriers(cube).query("into == 'both'").set_index("layer").loss_barrier
     ranked = table.sort_values(ascending=False).index.tolist()
     assert len(set(ranked)) == 3
@@ -47,7 +47,7 @@ def test_clients_that_never_average_are_measured_as_they_train(store):
     assert sorted(table.epoch.unique()) == [1, 2]
     training = by_hand(store, 2)
     for split in ("train", "test"):
-        cube = lmc.LayerCube(training.net, *training.states[:2], training.data.pair(split))
+        cube = lmc.LayerCube(training.nets[0], *training.states[:2], training.data.pair(split))
         expected = lmc.layer_table(cube)
         found = table.query("epoch == 2 and split == @split")
         assert found.loss_barrier.tolist() == pytest.approx(expected.loss_barrier.tolist(), abs=1e-6)

@@ -47,12 +47,12 @@ def assert_same(one, two, keys=None):
 def test_one_step_each_and_the_average_is_one_step_on_the_joint_batch(momentum):
     """Weights by size make the mean of the clients' gradients that of all examples."""
     own = training(dtype=torch.float64, batch_size=8, momentum=momentum)
-    net, everything = copy.deepcopy(own.net), data()
+    net, everything = copy.deepcopy(own.nets[0]), data()
     optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=momentum, weight_decay=1e-2)
     F.cross_entropy(net(everything.pair("train", torch.float64)[0]), everything.train.y).backward()
     optimiser.step()
     own.train_epoch()
-    before = [dict(state) for state in own.states]
+    before = copy.deepcopy(own.states)
     own.average(LAYERS)
     for key, expected in net.state_dict().items():
         assert (before[0][key] - expected).abs().max() > 1e-4, "a client alone does as well"
@@ -65,7 +65,7 @@ def test_local_sgd_is_that_of_torch():
     from lmclib.training.order import epoch_order
 
     own = training(dtype=torch.float64)
-    net, (x, y) = copy.deepcopy(own.net), data().pair("train", torch.float64)
+    net, (x, y) = copy.deepcopy(own.nets[0]), data().pair("train", torch.float64)
     optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-2)
     part = clients()[2].train
     for epoch in range(3):
@@ -139,7 +139,7 @@ def test_a_row_a_round_says_what_the_clients_can():
     x, y = data().pair("train")
 
     def correct(k):
-        net = copy.deepcopy(again.net)
+        net = copy.deepcopy(again.nets[0])
         net.load_state_dict(again.states[k])
         part = clients()[k].test
         return float((net.eval()(x[part]).argmax(1) == y[part]).double().mean()), net(x)
@@ -215,7 +215,10 @@ def test_sets_of_layers(averaged, expected):
     ("given", "said"),
     [
         ({"averaged": "bdy"}, "averaged='bdy': no such layer; did you mean 'body'?"),
-        ({"averaged": ["fc", "body.00"]}, "averaged='body.00': no such layer; did you mean 'body.0'? must be all, none"),
+        (
+            {"averaged": ["fc", "body.00"]},
+            "averaged='body.00': no such layer; did you mean 'body.0'? must be all, none",
+        ),
         ({"averaged": "fc + nothing like it"}, "no such layer; the layers are body.0, body.2, fc; must be all, none"),
         ({"averaged": "top:0"}, "averaged='top:0': must name from 1 to 3 layers"),
         ({"averaged": "top:4"}, "averaged='top:4': must name from 1 to 3 layers"),
