@@ -125,7 +125,7 @@ FEDERATED["digits"] = {
     "local_epochs": 2,
     "epochs": 20,
     "seeds": 5,
-    "lr": 0.1,
+    "keep_momentum": True,
     "batch_size": 16,
 }
 FEDERATED["cifar"] = {
@@ -138,6 +138,7 @@ FEDERATED["cifar"] = {
     "epochs": 16,
     "seeds": 3,
     "lr": 0.01,
+    "keep_momentum": False,
     "batch_size": 64,
     "augment": True,
 }

@@ -59,8 +59,8 @@ def results_by_scale(chapter: str, tables: Mapping[str, object], needed: str) ->
     others = [scale for scale in COMMITTED if settings.has_profile(scale) and SCALES[scale] != own]
     found = {scale: find_results(chapter, scale, settings.store, needed, settings) for scale in others}
     if missing := [SCALES[scale].lower() for scale, results in found.items() if results is None]:
-        how = f"`lmclib plan {chapter}` says what that would take"
-        here = Results(tables, f"{here.said}; not run on the scales {' and '.join(missing)} ({how})")
+        how = f" (`lmclib plan {chapter}` says what that would take)" if tables.get("families") else ""
+        here = Results(tables, f"{here.said}; not run on the scales {' and '.join(missing)}{how}")
     by_name = {own: here, **{SCALES[scale]: results for scale, results in found.items() if results is not None}}
     return {name: by_name[name] for name in SCALES.values() if name in by_name}
 

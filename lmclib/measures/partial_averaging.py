@@ -1,5 +1,6 @@
 """Partial averaging: layer barriers between clients, which of the layers are averaged for them, and what that does to the clients."""
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from lmclib.runs.federated import FederatedSpec, Federation, choose_layers
 from lmclib.runs.local_training import LocalTraining
 from lmclib.store.dry_run import NotRun, current_dry_run
 from lmclib.store.store import Store
+from lmclib.training.loop import Diverged
 
 CLIENT_SPLITS = ("train", "test")
 
@@ -149,17 +151,26 @@ def _of_each(
     progress: bool,
     ask: Callable[[Federation], pd.DataFrame],
 ) -> pd.DataFrame:
-    """The tables of several runs with the columns that tell these apart; all runs are checked before the first is asked."""
+    """The tables of several runs with the columns that tell these apart; all runs are checked before the first is asked.
+
+    A run of which a client diverged is left out, with a warning.
+    """
     store = store if isinstance(store, Store) else Store(store or RUNS)
     federations = [Federation(spec, store) for spec in specs]
     if not federations:
         raise LmcError("specs: must hold at least one run")
-    parts, missing = [], None
+    parts, dead, missing = [], [], None
     for one in tqdm(federations, desc=what, unit="run", disable=not progress or current_dry_run() is not None):
         try:
             parts.append(ask(one).assign(**one.labels))
+        except Diverged as error:
+            dead.append(error)
+            said = f"{one.spec.split_label}, averaged {one.spec.averaged_label}, seed {one.spec.seed}"
+            warnings.warn(f"{said}: left out, as {error}", stacklevel=3)
         except NotRun as error:  # after all others were looked up
             missing = missing or error
     if missing:
         raise missing
+    if not parts:
+        raise dead[0]
     return pd.concat(parts, ignore_index=True)

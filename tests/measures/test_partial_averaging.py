@@ -100,3 +100,14 @@ def test_a_dry_run_looks_all_of_them_up(store):
     with dry_run() as found, pytest.raises(NotRun):
         lmc.federated_accuracy(specs, store)
     assert len(found.tables) == 2
+
+
+def test_a_run_that_diverges_is_left_out_and_said(store):
+    specs = [runs(seed=3), runs(seed=4, lr=1e30, local_epochs=3)]
+    with pytest.warns(
+        UserWarning, match=r"Dirichlet 0.5, averaged all, seed 4: left out, as lr=1e\+30: the loss of client"
+    ):
+        table = lmc.federated_accuracy(specs, store, progress=False)
+    assert table.seed.unique().tolist() == [3]
+    with pytest.warns(UserWarning), pytest.raises(LmcError, match=r"lr=1e\+30"):
+        lmc.federated_accuracy(specs[1:], store, progress=False)
