@@ -109,5 +109,5 @@ def test_a_run_that_diverges_is_left_out_and_said(store):
     ):
         table = lmc.federated_accuracy(specs, store, progress=False)
     assert table.seed.unique().tolist() == [3]
-    with pytest.warns(UserWarning), pytest.raises(LmcError, match=r"lr=1e\+30"):
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(LmcError, match=r"lr=1e\+30"):
         lmc.federated_accuracy(specs[1:], store, progress=False)
