@@ -226,7 +226,7 @@ def plan(
     try:
         typer.echo(str(estimate(chapter, {"profile": profile, **_given(p)}, progress=True)))
     except NotRun as missing:
-        typer.echo(f"{missing}; {chapter} measures no networks on images, so it needs no GPU and has no estimate")
+        typer.echo(f"{missing}; {chapter} forks no networks, so it has no estimate")
 
 
 checkpoint_commands.register(app)

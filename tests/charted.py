@@ -119,6 +119,53 @@ def stair_table() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def client_rounds() -> pd.DataFrame:
+    """Clients of three splits over rounds: averaging all is best where data are alike and worst where they are not."""
+    sent = {"all": 4000, "head": 1000, "top:1": 3000, "none": 0}
+    mean = {
+        "i.i.d.": (0.9, 0.8, 0.85, 0.7),
+        "Dirichlet 0.5": (0.8, 0.75, 0.82, 0.78),
+        "Dirichlet 0.01": (0.4, 0.9, 0.6, 1),
+    }
+    rows = [
+        {
+            "case": case,
+            "averaged": name,
+            "seed": seed,
+            "round": number,
+            "local_accuracy": (height := top * number / 3 - 0.01 * seed),
+            "worst_local_accuracy": height / 2,
+            "tuned_accuracy": height * 0.9 + 0.1,
+            "worst_tuned_accuracy": height * 0.4,
+            "bytes": sent[name],
+        }
+        for case, tops in mean.items()
+        for name, top in zip(sent, tops, strict=True)
+        for seed in (0, 1, 2)
+        for number in (1, 2, 3)
+    ]
+    return pd.DataFrame(rows)
+
+
+def client_shares() -> pd.DataFrame:
+    """Three clients with two classes each, alike in one split and apart in the other."""
+    shares = {"i.i.d.": (0.5, 0.4, 0.6), "Dirichlet 0.01": (1.0, 0.0, 0.75)}
+    return pd.DataFrame(
+        {
+            "case": case,
+            "seed": 0,
+            "client": k,
+            "class": name,
+            "share": share if name == "a" else 1 - share,
+            "examples": 10 * (k + 1),
+            "test_examples": 5,
+        }
+        for case, own in shares.items()
+        for k, share in enumerate(own)
+        for name in ("a", "b")
+    )
+
+
 def compared_table() -> pd.DataFrame:
     """Predicted and actual barriers of two kinds by two methods, over four decades; the second method knows one kind only."""
     rng = np.random.default_rng(0)

@@ -239,7 +239,7 @@ def test_a_plan_says_what_is_missing(tmp_path):
     smoke = ["-p", "profile", "smoke", "-p", "store", tmp_path]
     planned = invoke("plan", "resnet_forking", *smoke, "-p", "fork_epochs", "[0, 1]").stdout
     assert planned.startswith("24 networks to train ("), "a parent and two children of each fork, and of the last again"
-    assert "needs no GPU and has no estimate" in invoke("plan", "deep_linear", *smoke).stdout
+    assert "deep_linear forks no networks, so it has no estimate" in invoke("plan", "deep_linear", *smoke).stdout
     assert not list(tmp_path.iterdir())
 
 

@@ -1,6 +1,7 @@
 """The scales at which chapters run: `smoke` for tests, `digits` for a laptop, `cifar` for real images on one in hours, `paper` for a GPU."""
 
 from lmclib.book.settings import Settings, parameters
+from lmclib.runs.federated import FederatedSpec
 from lmclib.runs.spec import ForkSpec
 from lmclib.training.recipe import RECIPES, Recipe
 
@@ -99,6 +100,65 @@ CHECKPOINTS = {
     name: {**values, "seeds": 2, "examples": FITTED[name], "checkpoints": ()} for name, values in FORKING.items()
 }
 
+# clients: rounds of local training, and two clients that never average (`epochs`, `pair_lr`); Layer-wise Linear Mode Connectivity
+# has 20 clients, Dirichlet 0.01, lr 0.01, batches of 64, ten rounds of ten epochs, and 200 epochs at lr 0.05 for two clients
+FEDERATED = {
+    "smoke": {
+        "model": "mlp-12-12",
+        "data": "digits",
+        "clients": 4,
+        "split": ("iid", "dirichlet"),
+        "beta": (0.5, 0.01),
+        "averaged": ("head", "top:1"),
+        "rounds": 2,
+        "local_epochs": 1,
+        "epochs": 2,
+        "seed": 0,
+        "seeds": 2,
+        "lr": 0.05,
+        "pair_lr": 0.05,
+        "momentum": 0.9,
+        "keep_momentum": False,
+        "batch_size": 32,
+        "weight_decay": 1e-4,
+        "augment": False,  # so that small networks fit what little a client has, within seconds
+    },
+}
+FEDERATED["digits"] = {
+    **FEDERATED["smoke"],
+    "model": "mlp-64-64-64",
+    "clients": 20,
+    "averaged": ("body", "head", "top:2", "bottom:2"),
+    "rounds": 8,
+    "local_epochs": 2,
+    "epochs": 20,
+    "seeds": 5,
+    "keep_momentum": True,
+    "batch_size": 16,
+}
+FEDERATED["cifar"] = {
+    **FEDERATED["digits"],
+    "model": "resnet20-w8-fixup",
+    "data": "cifar10",
+    "averaged": ("body", "head", "top:7", "bottom:7"),
+    "rounds": 10,
+    "local_epochs": 3,
+    "epochs": 16,
+    "seeds": 3,
+    "lr": 0.01,
+    "keep_momentum": False,
+    "batch_size": 64,
+    "augment": True,
+}
+FEDERATED["paper"] = {
+    **FEDERATED["cifar"],
+    "model": "resnet18-none",
+    "averaged": ("body", "head", "top:6", "bottom:6"),
+    "local_epochs": 10,
+    "epochs": 200,
+    "weight_decay": 5e-4,
+}
+
 
 def measured_epochs(epochs: int) -> tuple[int, ...]:
     """The epochs at which children are stored and measured: dense early, sparse late, the last included.
@@ -149,6 +209,46 @@ def normed_specs(settings: Settings) -> list[ForkSpec]:
     own = {name: getattr(settings, name) for name in ("profile", "store", "data", "seed", "precision")}
     own["seeds"] = min(settings.seeds, FORKING[settings.profile]["seeds"])
     return fork_specs(parameters(own, FORKING))
+
+
+def federated_specs(settings: Settings) -> list[FederatedSpec]:
+    """The federated runs that a chapter's settings describe: of each split and seed, all layers averaged, each set of `averaged`, and none."""
+    splits = [
+        {"split": split, "beta": beta}
+        for split in settings.split
+        for beta in (settings.beta if split == "dirichlet" else settings.beta[:1])
+    ]
+    return [
+        _federated(settings, seed, lr=settings.lr, clients=settings.clients, averaged=averaged, **split)
+        for split in splits
+        for averaged in dict.fromkeys(("all", *settings.averaged, "none"))
+        for seed in range(settings.seed, settings.seed + settings.seeds)
+    ]
+
+
+def client_pair_specs(settings: Settings) -> list[FederatedSpec]:
+    """Two clients that never average, of each seed: i.i.d., of the first `beta`, with classes of their own, and with the same data."""
+    splits = ({"split": "iid"}, {"split": "dirichlet", "beta": settings.beta[0]}, {"split": "shards", "shards": 1})
+    return [
+        _federated(settings, seed, lr=settings.pair_lr, clients=2, averaged="none", **split)
+        for split in (*splits, {"split": "same"})
+        for seed in range(settings.seed, settings.seed + settings.seeds)
+    ]
+
+
+def _federated(settings: Settings, seed: int, **own: object) -> FederatedSpec:
+    shared = (
+        "model",
+        "data",
+        "rounds",
+        "local_epochs",
+        "momentum",
+        "keep_momentum",
+        "batch_size",
+        "weight_decay",
+        "augment",
+    )
+    return FederatedSpec(seed=seed, **{name: getattr(settings, name) for name in shared}, **own)
 
 
 def varied(specs: list[ForkSpec], fork_epochs: tuple[float, ...] | None = None, **changes: object) -> list[ForkSpec]:

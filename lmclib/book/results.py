@@ -13,6 +13,7 @@ from lmclib.book.ledger import rows_path
 from lmclib.book.measuring import FOLDER, chapter_settings, measured_so_far, measuring_chapters
 from lmclib.book.profiles import COMMITTED
 from lmclib.book.settings import Settings
+from lmclib.data.load import data_label
 from lmclib.errors import LmcError
 from lmclib.files import find_addressed, read_json, write_text
 from lmclib.provenance import hardware
@@ -58,8 +59,8 @@ def results_by_scale(chapter: str, tables: Mapping[str, object], needed: str) ->
     others = [scale for scale in COMMITTED if settings.has_profile(scale) and SCALES[scale] != own]
     found = {scale: find_results(chapter, scale, settings.store, needed, settings) for scale in others}
     if missing := [SCALES[scale].lower() for scale, results in found.items() if results is None]:
-        how = f"`lmclib plan {chapter}` says what that would take"
-        here = Results(tables, f"{here.said}; not run on the scales {' and '.join(missing)} ({how})")
+        how = f" (`lmclib plan {chapter}` says what that would take)" if tables.get("families") else ""
+        here = Results(tables, f"{here.said}; not run on the scales {' and '.join(missing)}{how}")
     by_name = {own: here, **{SCALES[scale]: results for scale, results in found.items() if results is not None}}
     return {name: by_name[name] for name in SCALES.values() if name in by_name}
 
@@ -104,7 +105,7 @@ def _what(tables: Mapping[str, object]) -> str:
     """The profile, networks, data and seeds of results."""
     settings, families = tables["settings"], tables.get("families")
     if not families:
-        return f"Profile {settings.profile}; seed {settings.seed}"
+        return _what_without_families(settings)
     seeds = [family.spec.seed for family in families]
     precision = "" if families[0].spec.precision == "float32" else f" in {families[0].spec.precision}"
     trained = f"{settings.model} on {families[0].card.label}, {settings.epochs} epochs{precision}"
@@ -114,6 +115,14 @@ def _what(tables: Mapping[str, object]) -> str:
         else ""
     )
     return f"Profile {settings.profile}: {trained}; seeds {min(seeds)} to {max(seeds)}{forks}"
+
+
+def _what_without_families(settings: Settings) -> str:
+    """The profile and the seeds, and the networks of a chapter that trains some by itself."""
+    last = settings.seed + getattr(settings, "seeds", 1) - 1
+    seeds = f"seeds {settings.seed} to {last}" if last > settings.seed else f"seed {settings.seed}"
+    trained = f": {settings.model} on {data_label(settings.data)}" if hasattr(settings, "model") else ""
+    return f"Profile {settings.profile}{trained}; {seeds}"
 
 
 def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: str = "paper") -> dict[str, object]:

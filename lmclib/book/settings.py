@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from lmclib.data.clients import SplitName
 from lmclib.device import Precision, compute_quietly
 from lmclib.errors import LmcError
 from lmclib.root import RUNS, from_root
@@ -24,8 +25,21 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, int | float) else value
 
 
+def _names_listed(value: Any) -> Any:
+    """One name is a list of one; a list of names may come as the string that was typed."""
+    if isinstance(value, str) and value.lstrip().startswith(("[", "(")):
+        try:
+            value = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            raise ValueError("must be a name or a list of names such as ['body', 'head']") from None
+    return [value] if isinstance(value, str) else value
+
+
 Epoch = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+Concentration = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Values(BaseModel):
@@ -52,6 +66,17 @@ class Values(BaseModel):
     stack: int = Field(0, ge=1)
     steps: int = Field(0, ge=1)
     checkpoints: Annotated[tuple[str, ...], Field(max_length=2), BeforeValidator(_listed)] = ()
+    clients: int = Field(0, ge=2)
+    split: Annotated[tuple[SplitName, ...], Field(min_length=1), BeforeValidator(_names_listed)] = ()
+    beta: Annotated[tuple[Concentration, ...], Field(min_length=1), BeforeValidator(_listed)] = ()
+    averaged: Annotated[tuple[str, ...], BeforeValidator(_names_listed)] = ()
+    rounds: int = Field(0, ge=1)
+    local_epochs: int = Field(0, ge=1)
+    batch_size: int = Field(0, ge=1)
+    momentum: float = Field(0, ge=0, lt=1)
+    keep_momentum: bool = False
+    augment: bool = True
+    pair_lr: float = Field(0, gt=0, allow_inf_nan=False)
     minima: Annotated[tuple[float, ...], Field(min_length=2), BeforeValidator(_listed)] = ()
 
 
@@ -179,8 +204,15 @@ def _validated(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check(values: Mapping[str, Any]) -> None:
     for name in ("fork_epochs", "rates", "minima"):
+    for name, what in {
+        "fork_epochs": "number",
+        "minima": "number",
+        "beta": "number",
+        "split": "name",
+        "averaged": "name",
+    }.items():
         if len(set(values[name])) < len(values[name]):
-            raise LmcError(f"{name}={list(values[name])}: must not hold a number twice")
+            raise LmcError(f"{name}={list(values[name])}: must not hold a {what} twice")
     if values["epochs"] and values["fork_epochs"] and max(values["fork_epochs"]) >= values["epochs"]:
         raise LmcError(
             f"fork_epochs={list(values['fork_epochs'])}: must be below the parent's length, epochs={values['epochs']}"

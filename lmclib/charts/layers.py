@@ -28,17 +28,20 @@ def heatmap(table: pd.DataFrame) -> alt.Chart:
     epochs = [int(epoch) for epoch in sorted(table.epoch.unique())]
     splits = [split for split in ("train", "test") if (table.split == split).any()]
     shown = scales.Measures("measure", table, MEASURES)
+    forked = len(forks) > 1  # else there is no fork to choose, nor to speak of
     controls = (
         style.switch("which", cases, "pair "),
-        style.switch("fork", forks, "fork epoch (siblings) "),
-        style.switch("epoch", epochs, "children at epoch ", last=True),
+        *([style.switch("fork", forks, "fork epoch (siblings) ")] if forked else []),
+        style.switch("epoch", epochs, "children at epoch " if forked else "epoch ", last=True),
         style.switch("measure", list(MEASURES), "barrier in "),
         style.switch("split", splits, "data "),
         style.switch("baseline", ["models", "cut"], "baseline "),
     )
     # only siblings were forked at several epochs; other pairs are shown at the fork that they have
     only = {case: rows.fork.iloc[0] for case, rows in table.groupby("case", sort=False) if rows.fork.nunique() == 1}
-    own_fork = alt.param("own_fork", expr=f"({json.dumps(only)})[which] || fork")
+    own_fork = alt.param(
+        "own_fork", expr=f"({json.dumps(only)})[which] || {'fork' if forked else json.dumps(forks[0])}"
+    )
     columns = ["case", "fork", "epoch", "layer", "into", "split", "baseline", *MEASURES.values()]
     base = (
         alt.Chart(table[columns].round(4))
@@ -49,8 +52,8 @@ def heatmap(table: pd.DataFrame) -> alt.Chart:
     )
     tooltip = [
         "layer:N",
-        alt.Tooltip("fork:N", title="forked at epoch"),
-        alt.Tooltip("epoch:Q", title="children at epoch"),
+        *([alt.Tooltip("fork:N", title="forked at epoch")] if forked else []),
+        alt.Tooltip("epoch:Q", title="children at epoch" if forked else "epoch"),
         alt.Tooltip("loss_barrier:Q", title="loss barrier, nats", format=".3f"),
         alt.Tooltip("error_barrier:Q", title="error barrier", format=".1%"),
     ]
@@ -123,7 +126,7 @@ def _heatmap_answers(table: pd.DataFrame, shown: scales.Measures) -> dict[tuple,
             worst = single.loc[single[column].idxmax()]
             said = shown[name].said
             answers[case, fork, int(epoch), name, split, baseline] = (
-                f"{case.capitalize()}, fork {fork}, epoch {int(epoch)}: all layers averaged {said(network[column].max())}, the worst single "
+                f"{case[:1].upper()}{case[1:]}{f', fork {fork}' if table.fork.nunique() > 1 else ''}, epoch {int(epoch)}: all layers averaged {said(network[column].max())}, the worst single "
                 f"layer {said(worst[column])} ({worst.layer}, {INTO[worst['into']]})"
             )
     return answers

@@ -48,6 +48,41 @@ def test_bad_parameters_are_named_in_one_line(given, said, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"beta": 0.01, "clients": 20, "averaged": "top:3"}, ((0.01,), 20, ("top:3",), ("iid", "dirichlet"))),
+        ({"beta": "[1, 0.1]", "averaged": "['body', 'fc + body.0']", "split": "shards"},
+         ((1, 0.1), 20, ("body", "fc + body.0"), ("shards",))),
+    ],
+)  # fmt: skip
+def test_parameters_of_federated_runs_come_as_papermill_hands_them_over(given, expected):
+    own = lmc.parameters(given, {"digits": lmc.FEDERATED["digits"]})
+    assert (own.beta, own.clients, own.averaged, own.split) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"beta": 0}, "beta=0: must be greater than 0"),
+        ({"beta": "nan"}, "beta='nan': must be a list of numbers"),
+        ({"beta": float("nan")}, "beta=nan: must be a finite number"),
+        ({"beta": [1, 1]}, "must not hold a number twice"),
+        ({"split": "random"}, "split='random': must be 'iid', 'dirichlet', 'shards' or 'same'"),
+        ({"averaged": ["head", "head"]}, "must not hold a name twice"),
+        ({"averaged": "[head"}, "must be a name or a list of names"),
+        ({"clients": 1}, "clients=1: must be greater than or equal to 2"),
+        ({"rounds": 0}, "rounds=0: must be greater than or equal to 1"),
+        ({"momentum": 1}, "momentum=1: must be less than 1"),
+    ],
+)
+def test_bad_parameters_of_federated_runs_are_one_line(given, said):
+    with pytest.raises(LmcError) as caught:
+        lmc.parameters(given, {"digits": lmc.FEDERATED["digits"]})
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_papermill_stops_before_any_compute(tmp_path):
     command = [
         sys.executable,

@@ -66,6 +66,7 @@ FIGURES = {
     "beyond_second_order": 3,
     "architectures": 2,
     "learning_rate": 2,
+    "federated": 4,
     "your_models": 2,
 }
 

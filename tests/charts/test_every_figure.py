@@ -17,6 +17,8 @@ import torch
 from charted import (
     FORKS,
     assert_scales_stay,
+    client_rounds,
+    client_shares,
     compared_table,
     curves,
     layer_table,
@@ -29,6 +31,7 @@ from charted import (
 from lmclib import charts
 from lmclib.charts import architectures, fork_figure, forking, layers, live, merging, predictions, recipes, theory, toy
 from lmclib.claims.recipes import Forked
+from lmclib.charts import federated, fork_figure, forking, layers, live, merging, predictions, theory, toy
 from lmclib.cube.energies import Energies
 from lmclib.theory import landscapes
 
@@ -163,6 +166,26 @@ FIGURES = {
     "merging.predictions": Figure(lambda: merging.predictions(PREDICTED), {"barrier": [0.1, 0.2, *PREDICTED.predicted]}),
     "merging.candidates": Figure(lambda: merging.candidates(MERGES, "Average, x"), {"loss": MERGES.loss}),
     "merging.ratios": Figure(lambda: merging.ratios(SHARED), {"share": SHARED.share}),
+    "federated.partial_averaging": Figure(
+        lambda: federated.partial_averaging(client_rounds()),
+        {
+            "accuracy": client_rounds()[["local_accuracy", "worst_local_accuracy", "tuned_accuracy", "worst_tuned_accuracy"]]
+            .to_numpy()
+            .ravel(),
+            "kilobytes": [4, 1, 3, 0],
+        },
+    ),
+    "federated.over_rounds": Figure(
+        lambda: federated.over_rounds(client_rounds()),
+        {
+            "mean": client_rounds()
+            .groupby(["case", "averaged", "round"])[["local_accuracy", "tuned_accuracy"]]
+            .mean()
+            .to_numpy()
+            .ravel()
+        },
+    ),
+    "federated.splits": Figure(lambda: federated.splits(client_shares()), {"share": client_shares().share}),
     "fork_figure.fork_figure": Figure(
         lambda: fork_figure.fork_figure(curves(), parents()), {"loss_barrier": curves().loss_barrier}, ("measure",)
     ),
