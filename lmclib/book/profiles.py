@@ -82,7 +82,12 @@ LAYERS = {
 # other recipes: some forks of the chapter on forking, and several learning rates for the first of them
 OTHER_RECIPES = {
     "smoke": {**FORKING["smoke"], "seeds": 2, "fork_epochs": (0, 1), "rates": (0.1,)},
-    "digits": {**FORKING["digits"], "fork_epochs": (0, 0.25, 1, 4), "rates": (0.1, 0.03, 0.01, 0.003)},
+    "digits": {
+        **FORKING["digits"],
+        "model": "resnet8-w8",  # as three recipes are trained, and several rates
+        "fork_epochs": (0, 0.25, 1, 4),
+        "rates": (0.1, 0.03, 0.01, 0.003),
+    },
     "cifar": {**FORKING["cifar"], "fork_epochs": (0, 1, 4, 8), "rates": (0.1, 0.03, 0.01, 0.003)},
     "paper": {**FORKING["paper"], "fork_epochs": (0, 1, 2, 15), "rates": (0.1, 0.03, 0.01, 0.003)},
 }
