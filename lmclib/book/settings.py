@@ -25,6 +25,7 @@ def _listed(value: Any) -> Any:
 
 
 Epoch = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+StepLength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Values(BaseModel):
@@ -50,6 +51,10 @@ class Values(BaseModel):
     stack: int = Field(0, ge=1)
     steps: int = Field(0, ge=1)
     checkpoints: Annotated[tuple[str, ...], Field(max_length=2), BeforeValidator(_listed)] = ()
+    sigma: Annotated[tuple[StepLength, ...], Field(min_length=1), BeforeValidator(_listed)] = ()
+    draws: int = Field(2, ge=2)  # one of them is the others' control
+    mlp_epochs: int = Field(1, ge=1)
+    transformer: str = ""
     minima: Annotated[tuple[float, ...], Field(min_length=2), BeforeValidator(_listed)] = ()
 
 
@@ -176,7 +181,7 @@ def _validated(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(values: Mapping[str, Any]) -> None:
-    for name in ("fork_epochs", "minima"):
+    for name in ("fork_epochs", "minima", "sigma"):
         if len(set(values[name])) < len(values[name]):
             raise LmcError(f"{name}={list(values[name])}: must not hold a number twice")
     if values["epochs"] and values["fork_epochs"] and max(values["fork_epochs"]) >= values["epochs"]:
