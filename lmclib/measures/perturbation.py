@@ -21,7 +21,7 @@ from lmclib.errors import LmcError
 from lmclib.measures.layerwise import NETWORK
 from lmclib.training.order import generator
 
-AVERAGING, RANDOM, SPREAD = "towards the other model", "random", "random, all layers"
+AVERAGING, RANDOM, SPREAD = "averaging direction", "random", "random, all layers"
 SUBSPACE, COMPLEMENT = "training subspace", "null space"
 DIRECTIONS = (AVERAGING, RANDOM, SPREAD, SUBSPACE, COMPLEMENT)
 PROTOCOLS = ("line", "fresh")
@@ -206,7 +206,7 @@ def perturbation_table(
 ) -> pd.DataFrame:
     r"""Loss and error after steps $\theta_1 + \sigma d$ in each layer and in the whole network, along several kinds of directions.
 
-    - `towards the other model`: $d = P_\ell\Delta$, the interpolation of that layer; $\sigma = \frac12$ is its average.
+    - `averaging direction`: towards the other model, $d = P_\ell\Delta$, the interpolation of that layer; $\sigma = \frac12$ is its average.
     - `random`: Gaussian within the layer, of norm $\lVert P_\ell\Delta\rVert$.
     - `random, all layers`: Gaussian over all layers, of the same norm $\lVert P_\ell\Delta\rVert$ altogether: the control for "within the layer".
     - `training subspace`, `null space`: Gaussian in the span of the layer's snapshots, or in its orthogonal complement within the layer.
