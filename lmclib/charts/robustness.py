@@ -42,7 +42,7 @@ def equal_norm(table: pd.DataFrame) -> alt.Chart:
     means = table[table.sigma > 0].groupby([*keys, "direction"], sort=False).loss.mean().unstack("direction")
     apart = (means[AVERAGING] - means[RANDOM]).rename("difference").reset_index()
     layers, settings = list(table.layer.unique()), list(table.setting.unique())
-    lengths = [float(s) for s in sorted(apart.sigma.unique())]
+    lengths = [int(s) if s == int(s) else float(s) for s in sorted(apart.sigma.unique())]
     start = min(lengths, key=lambda s: abs(s - 0.5))
     ordered = [start, *(s for s in lengths if s != start)]
     shown = scales.Measures("", apart, {"difference": "difference"})
@@ -76,7 +76,7 @@ def equal_norm(table: pd.DataFrame) -> alt.Chart:
     answers = {}
     for (setting, s), rows in apart[apart.layer != NETWORK].groupby(["setting", "sigma"], sort=False):
         by_layer = rows.groupby("layer").difference.mean()
-        answers[float(s), setting] = (
+        answers[s, setting] = (
             f"Step of σ = {s:g}, {setting}: towards the other model is the milder way in {int((by_layer < 0).sum())} of {len(by_layer)} "
             f"layers; the median layer gains {scales.nats(-by_layer.median())} over a random step"
         )
