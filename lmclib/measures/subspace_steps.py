@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import product
 
 import pandas as pd
 from torch import Tensor
@@ -38,7 +39,7 @@ def subspace_steps(
 ) -> pd.DataFrame:
     r"""`perturbation_table` of every pair from model 1, with the training subspace of its own stored moments.
 
-    What the store has is not measured again. Pairs of which a network diverged in training are left out, with a warning.
+    What the store has is not measured again; each kind of direction is remembered by itself. Pairs of which a network diverged in training are left out, with a warning.
 
     Args:
         pairs: from `sibling_pairs`, for instance.
@@ -54,9 +55,9 @@ def subspace_steps(
     Raises:
         LmcError: no pairs, or all of them diverged, or as `perturbation_table`.
     """
-    options = {"sigma": tuple(sigma), "draws": draws, "directions": tuple(directions)}
     parts, dead, missing = [], [], None
-    for pair in pairs:
+    for pair, direction in product(pairs, directions):
+        options = {"sigma": tuple(sigma), "draws": draws, "directions": (direction,)}
         store, question = pair.families[0].store, _question(pair, split, examples, options)
         try:
             table = store.table(question, partial(_measured, pair, split, examples, options))
@@ -96,4 +97,5 @@ def _question(pair: Pair, split: str, examples: int | None, options: dict) -> Qu
 
 def _measured(pair: Pair, split: str, examples: int | None, options: dict) -> pd.DataFrame:
     with one_thread():
-        return perturbation_table(pair.cube(split, examples=examples), **options, snapshots=stored_moments(pair))
+        cube, seen = pair.cube(split, examples=examples), {SUBSPACE, COMPLEMENT} & set(options["directions"])
+        return perturbation_table(cube, **options, snapshots=stored_moments(pair) if seen else None)
