@@ -11,6 +11,9 @@ from lmclib.measures.perturbation import AVERAGING, DIRECTIONS, RANDOM
 
 MEASURES = {"loss": "loss", "error": "error"}
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [4, 6]]
+SEEN = 0.1  # nats below which losses are drawn linearly
+DECADES = [0, *(digit * 10.0**k for k in range(-1, 6) for digit in (1, 3))]
+TENTHS = [0, 0.2, 0.4, 0.6, 0.8, 1]
 SHORT = {"labelExpr": "replace(datum.label, 'stages.', '')"}
 
 
@@ -55,7 +58,7 @@ def equal_norm(table: pd.DataFrame) -> alt.Chart:
         base.transform_calculate(value=shown.value)
         .mark_point(opacity=0.8)
         .encode(
-            x=shown.position(alt.X, title="loss towards the other model less that of a random step, nats"),
+            x=shown.position(alt.X, title="nats more than after a random step"),
             y=alt.Y("layer:N", title=None, scale=alt.Scale(domain=layers[::-1]), axis=alt.Axis(**SHORT)),
             color=alt.condition("datum.difference < 0", alt.value(style.OKABE_ITO[2]), alt.value(style.OKABE_ITO[1])),
             shape=alt.condition("datum.difference < 0", alt.value("circle"), alt.value("triangle-up")),
@@ -78,7 +81,7 @@ def equal_norm(table: pd.DataFrame) -> alt.Chart:
         by_layer = rows.groupby("layer").difference.mean()
         answers[s, setting] = (
             f"Step of σ = {s:g}, {setting}: towards the other model is the milder way in {int((by_layer < 0).sum())} of {len(by_layer)} "
-            f"layers; the median layer gains {scales.nats(-by_layer.median())} over a random step"
+            f"layers; the median layer's loss is {scales.nats(abs(by_layer.median()))} {'lower' if by_layer.median() < 0 else 'higher'} there than after a random step"
         )
     return style.answered(chart, ["sigma", "setting"], answers, (start, settings[0]), words)
 
@@ -107,19 +110,22 @@ def _curves(table: pd.DataFrame, choice: Mapping[str, tuple[str, str]]) -> alt.C
     )
     x = alt.X(
         "sigma:Q",
-        title="length of the step σ, in norms of the difference",
+        title="step σ, in norms of the difference",
         scale=alt.Scale(domain=[0, max(lengths)], nice=False),
     )
     colour = alt.Color(
-        "direction:N", title="direction", scale=alt.Scale(domain=found, range=list(style.OKABE_ITO[: len(found)]))
+        "direction:N",
+        title="direction",
+        scale=alt.Scale(domain=found, range=list(style.OKABE_ITO[: len(found)])),
+        legend=alt.Legend(symbolOpacity=1),
     )
     dash = alt.StrokeDash("direction:N", title="direction", scale=alt.Scale(domain=found, range=DASHES[: len(found)]))
     tooltip = [
         "direction:N", "layer:N", alt.Tooltip("sigma:Q", title="σ"),
         alt.Tooltip("loss:Q", title="loss, nats", format=".3f"), alt.Tooltip("error:Q", format=".1%"),
     ]  # fmt: skip
-    band = base.mark_area(opacity=0.12).encode(x=x, y=shown.position(field="low:Q"), y2="high:Q", color=colour)
-    y = shown.position(title="mean over draws and seeds; shaded: from the lowest to the highest seed")
+    band = base.mark_area(opacity=0.12).encode(x=x, y=_height(shown, "low:Q"), y2="high:Q", color=colour)
+    y = _height(shown, "value:Q")
     lines = base.mark_line(point=True).encode(x=x, y=y, color=colour, strokeDash=dash, tooltip=tooltip)
     chart = (band + lines).properties(width=480, height=280).add_params(*controls)
     words = f"Loss or error against the length of a step, a line for each direction: {', '.join(found)}; shaded from the lowest to the highest seed."
@@ -145,5 +151,20 @@ def _answers(summary: pd.DataFrame, column: str, lengths: Sequence[float], shown
             said = ", ".join(
                 f"{one.direction} {shown[measure].said(getattr(one, measure))}" for one in ranked.itertuples()
             )
-            answers[option, layer, measure] = f"{layer}, {option}, {measure} after σ = {at:g}: {said}"
+            what = f"{measure.capitalize()} after σ = {at:g} ({layer}, {option})"
+            answers[option, layer, measure] = f"{what}, from the mildest: {said}"
     return answers
+
+
+def _height(shown: scales.Measures, field: str) -> alt.Y:
+    """Height by value: losses, which differ by decades, so that a tenth of a nat is still seen; errors linearly."""
+    domain, ticks = alt.expr(shown.chosen({name: m.domain for name, m in shown.all.items()})), {"error": TENTHS}
+    ticks["loss"] = [tick for tick in DECADES if tick <= shown["loss"].high]
+    scale = alt.Scale(
+        type="symlog",
+        constant=alt.expr(shown.chosen({"loss": SEEN, "error": scales.LINEAR})),
+        domain=domain,
+        nice=False,
+    )
+    axis = alt.Axis(values=alt.expr(shown.chosen(ticks)), labelExpr=shown.label, labelOverlap="greedy")
+    return alt.Y(field, title="mean over draws and seeds", scale=scale, axis=axis)

@@ -292,7 +292,7 @@ FIGURES = {  # of the book, that show what decides
     "A2": "fig-staircases",
     "A3": "fig-diagonal",
     "A4": "fig-convexity",
-    "A5": "fig-steps",
+    "A5": "fig-transformers",
     "A6": "fig-noise",
     "A7": "fig-equal-norm",
     "A12": "fig-layers",

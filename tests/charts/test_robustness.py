@@ -1,5 +1,7 @@
 """Figures of steps say who is the mildest, and draw what was measured."""
 
+import json
+
 import numpy as np
 import pytest
 from charted import LAYERS, assert_scales_stay, assert_title_follows, controls, dataset, step_table
@@ -21,7 +23,7 @@ def test_the_network_comes_first_and_every_layer_can_be_chosen(steps):
 def test_the_title_ranks_the_directions_halfway(steps):
     answers = assert_title_follows(steps, "setting", "layer", "measure")
     said = answers["test", "head", "loss"]
-    assert said.startswith("head, test, loss after σ = 0.5: null space")
+    assert said.startswith("Loss after σ = 0.5 (head, test), from the mildest: null space")
     assert said.index("null space") < said.index("training subspace") < said.index("averaging") < said.index("random")
 
 
@@ -42,6 +44,15 @@ def test_a_direction_that_a_layer_does_not_have_has_no_line():
     shown = dataset(spec, "loss_low", "loss_high")
     assert "null space" not in set(shown[shown.layer == "head"].direction)
     assert "null space" not in assert_title_follows(spec, "setting", "layer", "measure")["test", "head", "loss"]
+
+
+def test_a_tenth_of_a_nat_is_seen_beside_a_thousand():
+    table = step_table()
+    table.loc[table.index[-1], "loss"] = 3000
+    spec = robustness.steps(table).to_dict()
+    (height,) = {json.dumps(unit["encoding"]["y"]["scale"]) for unit in spec["layer"]}
+    assert '\\"loss\\": 0.1' in height
+    assert "1000.0" in spec["layer"][1]["encoding"]["y"]["axis"]["values"]["expr"]
 
 
 def test_equal_norm_counts_the_layers_where_averaging_is_milder():
