@@ -169,11 +169,9 @@ class Centre:
 
     def layer_steps(self, direction: Tensor, layers: Sequence[str], sigma: Sequence[float]) -> Iterator[tuple]:
         """Steps in one layer at a time: (layer, σ, length, loss, error) of each."""
-        names, n = list(self.places), len(self.places)
+        corners = dict(zip(self.places, torch.eye(len(self.places), dtype=torch.float64), strict=True))
         rows = [(layer, s) for layer in layers for s in sigma]
-        if not rows:
-            return
-        points = torch.stack([s * torch.eye(n, dtype=torch.float64)[names.index(layer)] for layer, s in rows])
+        points = [s * corners[layer] for layer, s in rows]
         lengths = [s * float(direction[self.places[layer]].norm()) for layer, s in rows]
         yield from self._values(direction, rows, lengths, points)
 
@@ -181,12 +179,18 @@ class Centre:
         self, direction: Tensor, rows: Sequence[tuple[str, float]], parts: Sequence[float]
     ) -> Iterator[tuple]:
         """Steps of all layers together along one direction, of which each goes a part: (name, σ, length, loss, error) of each."""
-        points = torch.tensor(parts, dtype=torch.float64)[:, None].expand(-1, len(self.places))
+        points = [torch.full((len(self.places),), part, dtype=torch.float64) for part in parts]
         lengths = [part * float(direction.norm()) for part in parts]
         yield from self._values(direction, rows, lengths, points)
 
-    def _values(self, direction: Tensor, rows: Sequence, lengths: Sequence[float], points: Tensor) -> Iterator[tuple]:
-        points, which = points.unique(dim=0, return_inverse=True)  # a step of no length is the same in every layer
+    def _values(
+        self, direction: Tensor, rows: Sequence, lengths: Sequence[float], points: Sequence[Tensor]
+    ) -> Iterator[tuple]:
+        if not rows:
+            return
+        points, which = torch.stack(list(points)).unique(
+            dim=0, return_inverse=True
+        )  # a step of no length is the same in every layer
         self.passes += len(points)
         values = (part[which].tolist() for part in self.along(direction)(points))
         for (name, s), length, loss, error in zip(rows, lengths, *values, strict=True):
@@ -245,29 +249,21 @@ def perturbation_table(
         [2.0, 2.0, 2.0, 2.0, 2.0]
     """
     _check(cube, sigma, draws, directions, protocol, snapshots)
-    chosen = _known(layers, cube.layers)
-    tables, passes = [], 0
+    chosen, tables, passes = _known(layers, cube.layers), [], 0
     for model in into:
         centre = Centre(cube, model)
         if not centre.norms[NETWORK]:
             raise LmcError("cube: both networks are the same, so that no step has a length")
-        still = [layer for layer in centre.places if not centre.norms[layer]]
-        names = [layer for layer in chosen if layer not in still]
+        names = [layer for layer in chosen if centre.norms[layer]]
         spans = _spans(centre, snapshots) if snapshots is not None else {}
         start = cube(0.0 if model == "1" else 1.0)
         for direction in directions:
+            take = _fresh if protocol == "fresh" and direction in (RANDOM, SPREAD) else _line
             for draw in range(1 if direction == AVERAGING else draws):
-                stream = seed, DIRECTIONS.index(direction), draw
-                if protocol == "fresh" and direction in (RANDOM, SPREAD):
-                    rows = [
-                        row for i, s in enumerate(sigma) for row in _fresh(centre, direction, names, s, (*stream, i))
-                    ]
-                else:
-                    rows = _line(centre, direction, names, sigma, spans, stream)
+                rows = take(centre, direction, names, sigma, spans, (seed, DIRECTIONS.index(direction), draw))
                 table = pd.DataFrame(rows, columns=["layer", "sigma", "length", "loss", "error"])
-                tables.append(table.assign(into=model, direction=direction, draw=draw))
-                tables[-1]["loss_rise"] = table.loss - start.loss.item()
-            tables[-1]["error_rise"] = table.error - start.error.item()
+                rises = {"loss_rise": table.loss - start.loss.item(), "error_rise": table.error - start.error.item()}
+                tables.append(table.assign(into=model, direction=direction, draw=draw, **rises))
         passes += centre.passes + 1
     found = pd.concat([table for table in tables if len(table)], ignore_index=True)[COLUMNS]
     found.attrs["passes"] = passes
@@ -284,46 +280,61 @@ def _line(
     direction: str,
     names: Sequence[str],
     sigma: Sequence[float],
-    spans: Mapping,
+    spans: Mapping[str, Subspace],
     stream: tuple[int, ...],
 ) -> list[tuple]:
-    """One draw of a direction, in each layer and in the network."""
+    """One draw of a direction, in each layer and in the network, and all steps along it."""
     drawn = torch.randn(len(centre.difference), generator=generator(*stream), dtype=torch.float64)
-    single, whole = [name for name in names if name != NETWORK], NETWORK in names
     if direction == SPREAD:
-        return _spread(centre, centre.rescaled(drawn), single, sigma)
-    if direction in (SUBSPACE, COMPLEMENT):
-        single = [layer for layer in single if direction == SUBSPACE or not spans[layer].is_everything]
-        by_layer = torch.zeros_like(drawn)
-        for layer in single:
-            place = centre.places[layer]
-            part = _part(spans[layer], direction, drawn[place])
-            by_layer[place] = _as_long(part, centre.norms[layer], layer)
-        network = centre.rescaled(_part(spans[NETWORK], direction, drawn)) if whole else None
-    elif direction == AVERAGING:
-        by_layer = network = centre.difference
-    else:
-        by_layer, network = centre.rescaled_by_layer(drawn), centre.rescaled(drawn)
-    rows = list(centre.layer_steps(by_layer, single, sigma))
-    return rows + (list(centre.network_steps(network, [(NETWORK, s) for s in sigma], sigma)) if whole else [])
+        return _spread(centre, centre.rescaled(drawn), names, sigma)
+    if direction == AVERAGING:
+        return _taken(centre, centre.difference, centre.difference, names, sigma)
+    if direction == RANDOM:
+        return _taken(centre, centre.rescaled_by_layer(drawn), centre.rescaled(drawn), names, sigma)
+    if direction == COMPLEMENT:
+        names = [name for name in names if name == NETWORK or not spans[name].is_everything]
+    by_layer = torch.zeros_like(drawn)
+    for layer in (name for name in names if name != NETWORK):
+        place = centre.places[layer]
+        by_layer[place] = _as_long(_part(spans[layer], direction, drawn[place]), centre.norms[layer], layer)
+    network = centre.rescaled(_part(spans[NETWORK], direction, drawn)) if NETWORK in names else drawn
+    return _taken(centre, by_layer, network, names, sigma)
 
 
-def _fresh(centre: Centre, direction: str, names: Sequence[str], s: float, stream: tuple[int, ...]) -> list[tuple]:
-    """A draw for one σ alone, tensor by tensor."""
-    drawn = torch.randn(len(centre.difference), generator=generator(*stream), dtype=torch.float64)
-    single = [name for name in names if name != NETWORK]
-    if direction == SPREAD:
-        return _spread(centre, centre.rescaled(drawn), single, (s,))
-    by_tensor = centre.rescaled_by_tensor(drawn)
-    rows = list(centre.layer_steps(by_tensor, single, (s,)))
-    return rows + (list(centre.network_steps(by_tensor, [(NETWORK, s)], (s,))) if NETWORK in names else [])
+def _fresh(
+    centre: Centre,
+    direction: str,
+    names: Sequence[str],
+    sigma: Sequence[float],
+    spans: Mapping[str, Subspace],
+    stream: tuple[int, ...],
+) -> list[tuple]:
+    """A draw for every step, tensor by tensor."""
+    rows = []
+    for i, s in enumerate(sigma):
+        drawn = torch.randn(len(centre.difference), generator=generator(*stream, i), dtype=torch.float64)
+        if direction == SPREAD:
+            rows += _spread(centre, centre.rescaled(drawn), names, (s,))
+        else:
+            by_tensor = centre.rescaled_by_tensor(drawn)
+            rows += _taken(centre, by_tensor, by_tensor, names, (s,))
+    return rows
 
 
-def _spread(centre: Centre, direction: Tensor, layers: Sequence[str], sigma: Sequence[float]) -> list[tuple]:
+def _taken(
+    centre: Centre, by_layer: Tensor, network: Tensor, names: Sequence[str], sigma: Sequence[float]
+) -> list[tuple]:
+    """Steps in each of some layers along one direction, and in the network, if it is among the names, along another."""
+    rows = list(centre.layer_steps(by_layer, [name for name in names if name != NETWORK], sigma))
+    whole = [(NETWORK, s) for s in sigma if NETWORK in names]
+    return rows + list(centre.network_steps(network, whole, sigma if whole else ()))
+
+
+def _spread(centre: Centre, direction: Tensor, names: Sequence[str], sigma: Sequence[float]) -> list[tuple]:
     """Steps of all layers along one direction, each as long as one layer's step would be."""
-    rows = [(layer, s) for layer in layers for s in sigma]
+    rows = [(layer, s) for layer in names if layer != NETWORK for s in sigma]
     parts = [s * centre.norms[layer] / centre.norms[NETWORK] for layer, s in rows]
-    return list(centre.network_steps(direction, rows, parts)) if rows else []
+    return list(centre.network_steps(direction, rows, parts))
 
 
 def _part(span: Subspace, direction: str, drawn: Tensor) -> Tensor:

@@ -75,6 +75,16 @@ def test_tables_say_how_long_steps_are(cube):
     assert counts[SPREAD] == 2 * 3 * 3  # in the network it is the random direction
 
 
+@pytest.mark.parametrize("protocol", ["line", "fresh"])
+def test_every_step_of_every_draw_has_all_of_its_numbers(cube, protocol):
+    table = perturbation_table(cube, SIGMA, 3, DIRECTIONS, protocol, into=("1", "2"), snapshots=states(4))
+    assert not table.isna().any().any()
+    start = {"1": cube(0.0), "2": cube(1.0)}
+    for into, rows in table.groupby("into"):
+        assert np.allclose(rows.loss - rows.loss_rise, start[into].loss.item())
+        assert np.allclose(rows.error - rows.error_rise, start[into].error.item())
+
+
 def test_the_averaging_direction_is_the_interpolation_of_the_cube(cube):
     table = perturbation_table(cube, SIGMA, directions=[AVERAGING], into=("1", "2"))
     for layer in cube.layers:
