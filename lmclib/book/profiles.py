@@ -79,8 +79,15 @@ LAYERS = {
     },
 }
 # robustness, on the networks of the layer chapter's first fork: lengths of steps in units of the norm of the difference, draws of each
-# direction, epochs of the small perceptrons (A6); `transformer` is the network of A5, which is left out where there is none
-STEPS = {"sigma": (0, 0.25, 0.5, 0.75, 1), "draws": 5, "mlp_epochs": 50, "transformer": ""}
+# direction, epochs of the small perceptrons (A6); `transformer` is the network of A5, which is left out where there is none, and
+# `transformer_lr` the higher of its two learning rates
+STEPS = {
+    "sigma": (0, 0.25, 0.5, 0.75, 1),
+    "draws": 5,
+    "mlp_epochs": 50,
+    "transformer": "",
+    "transformer_lr": 0.05,
+}
 FEWER_STEPS = {"smoke": {"sigma": (0, 0.5, 1), "draws": 2, "mlp_epochs": 3}}
 ROBUSTNESS = {
     name: {

@@ -55,6 +55,7 @@ class Values(BaseModel):
     draws: int = Field(2, ge=2)  # one of them is the others' control
     mlp_epochs: int = Field(1, ge=1)
     transformer: str = ""
+    transformer_lr: float = Field(0, gt=0, allow_inf_nan=False)
     minima: Annotated[tuple[float, ...], Field(min_length=2), BeforeValidator(_listed)] = ()
 
 

@@ -59,6 +59,7 @@ def test_bad_parameters_are_named_in_one_line(given, said, monkeypatch):
         ({"sigma": "half"}, "must be a list of numbers such as"),
         ({"draws": 1}, "draws=1: must be greater than or equal to 2"),
         ({"mlp_epochs": 0}, "mlp_epochs=0: must be greater than or equal to 1"),
+        ({"transformer_lr": 0}, "transformer_lr=0: must be greater than 0"),
         ({"examples": 5}, "examples=5: unknown parameter"),
     ],
 )
