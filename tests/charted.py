@@ -218,6 +218,29 @@ def parabola_cuts() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def step_table() -> pd.DataFrame:
+    """Steps along four directions in some layers and the network, on two settings, one of them a hundred times as costly."""
+    rows = [
+        {
+            "setting": setting,
+            "seed": seed,
+            "layer": layer,
+            "direction": direction,
+            "draw": draw,
+            "sigma": sigma,
+            "loss": 0.2 + costs * (1 + seed) * sigma**2 * (k + 1) * (1 + 0.1 * draw) / (1 + d),
+            "error": min(0.9, 0.02 + 0.1 * sigma * (k + 1) / (1 + d)),
+        }
+        for setting, costs in (("test", 1.0), ("training", 0.01))
+        for seed in (0, 1)
+        for k, layer in enumerate((*LAYERS, "network"))
+        for d, direction in enumerate(("random", "averaging direction", "training subspace", "null space"))
+        for draw in range(1 if direction == "averaging direction" else 2)
+        for sigma in (0.0, 0.5, 1.0)
+    ]
+    return pd.DataFrame(rows)
+
+
 def assert_scales_stay(spec: dict, switches: tuple[str, ...] = ()) -> None:
     """Every axis and colour that shows a field has a domain of its own, which no control moves.
 

@@ -37,9 +37,15 @@ def _names_listed(value: Any) -> Any:
 
 Epoch = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
 Concentration = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+StepLength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+# lists that must not hold anything twice, and what they hold
+UNIQUE = {
+    **dict.fromkeys(("fork_epochs", "rates", "minima", "beta", "sigma"), "number"),
+    **dict.fromkeys(("split", "averaged"), "name"),
+}
 
 
 class Values(BaseModel):
@@ -77,6 +83,11 @@ class Values(BaseModel):
     keep_momentum: bool = False
     augment: bool = True
     pair_lr: float = Field(0, gt=0, allow_inf_nan=False)
+    sigma: Annotated[tuple[StepLength, ...], Field(min_length=1), BeforeValidator(_listed)] = ()
+    draws: int = Field(2, ge=2)  # one of them is the others' control
+    mlp_epochs: int = Field(1, ge=1)
+    transformer: str = ""
+    transformer_lr: float = Field(0, gt=0, allow_inf_nan=False)
     minima: Annotated[tuple[float, ...], Field(min_length=2), BeforeValidator(_listed)] = ()
 
 
@@ -203,14 +214,7 @@ def _validated(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(values: Mapping[str, Any]) -> None:
-    for name in ("fork_epochs", "rates", "minima"):
-    for name, what in {
-        "fork_epochs": "number",
-        "minima": "number",
-        "beta": "number",
-        "split": "name",
-        "averaged": "name",
-    }.items():
+    for name, what in UNIQUE.items():
         if len(set(values[name])) < len(values[name]):
             raise LmcError(f"{name}={list(values[name])}: must not hold a {what} twice")
     if values["epochs"] and values["fork_epochs"] and max(values["fork_epochs"]) >= values["epochs"]:

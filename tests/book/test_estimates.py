@@ -7,16 +7,19 @@ import lmclib as lmc
 from lmclib.book.cost import Forward, Rates, forward_cost
 from lmclib.book.estimates import estimate
 from lmclib.book.measuring import measure
-from lmclib.store.dry_run import DryRun
+from lmclib.store.dry_run import DryRun, NotRun
 from lmclib.training.recipe import Recipe
 
 CHAPTERS = (
+    "architectures",
     "beyond_second_order",
     "deep_linear",
     "federated",
     "hessian_predictions",
     "layerwise_barriers",
+    "learning_rate",
     "resnet_forking",
+    "robustness",
 )
 TRAINING = [name for name in CHAPTERS if name not in ("deep_linear", "federated")]
 RECIPE = Recipe(epochs=2, batch_size=128, milestones=(1,))
@@ -27,7 +30,7 @@ SPEC = lmc.ForkSpec(model="mlp-8", fork_epochs=(0, 1), siblings=2, recipe=RECIPE
 def test_every_chapter_can_be_estimated_at_paper_scale(chapter, tmp_path):
     plan = estimate(chapter, {"profile": "paper", "store": str(tmp_path / "none")})
     assert not (tmp_path / "none").exists()
-    assert ("resnet20", "CIFAR-10") in plan.epochs
+    assert ("resnet18-none" if chapter == "robustness" else "resnet20", "CIFAR-10") in plan.epochs
     training, measuring = plan.minutes()
     assert training > 10
     assert measuring > 1
@@ -41,6 +44,16 @@ def test_given_data_and_precision_are_those_of_all_networks(chapter, tmp_path, m
     monkeypatch.setattr(DryRun, "meet", lambda self, family: (met.append(family.spec), meet(self, family)))
     estimate(chapter, {"profile": "smoke", "data": "cifar10", "precision": "bf16", "store": str(tmp_path)})
     assert {(spec.data, spec.precision) for spec in met} == {("cifar10", "bf16")}
+
+
+def test_what_is_no_measurement_of_families_is_left_out_beside_them_and_missing_alone(tmp_path):
+    """The small perceptrons of the chapter on robustness have no stand-in; deep linear networks are all that their chapter has."""
+    smoke = {"profile": "smoke", "store": str(tmp_path)}
+    plan = estimate("robustness", smoke)
+    assert plan.networks == 3 * (2 + 1)  # a parent and two children of three seeds
+    assert plan.passes["mlp-12-12-12", "digits"] > 0
+    with pytest.raises(NotRun, match="not measured yet"):
+        estimate("deep_linear", smoke)
 
 
 def test_a_plan_counts_what_is_missing(tmp_path):

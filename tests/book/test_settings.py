@@ -11,6 +11,7 @@ from lmclib.errors import LmcError
 from lmclib.root import ROOT
 
 PROFILES = {"digits": {**lmc.FORKING["digits"]}}
+ROBUSTNESS = {"digits": {**lmc.ROBUSTNESS["digits"]}}
 
 
 @pytest.mark.parametrize("given", ["[0, 0.5, 2]", [0, 0.5, 2], (0, 0.5, 2)])
@@ -81,6 +82,39 @@ def test_bad_parameters_of_federated_runs_are_one_line(given, said):
         lmc.parameters(given, {"digits": lmc.FEDERATED["digits"]})
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"sigma": [0.5, -0.1]}, r"sigma=\[0\.5, -0\.1\]: must be greater than or equal to 0"),
+        ({"sigma": [float("nan")]}, r"sigma=\[nan\]: must be a finite number"),
+        ({"sigma": []}, r"sigma=\[\]: "),
+        ({"sigma": [0.5, 0.5]}, "must not hold a number twice"),
+        ({"sigma": "half"}, "must be a list of numbers such as"),
+        ({"draws": 1}, "draws=1: must be greater than or equal to 2"),
+        ({"mlp_epochs": 0}, "mlp_epochs=0: must be greater than or equal to 1"),
+        ({"transformer_lr": 0}, "transformer_lr=0: must be greater than 0"),
+        ({"examples": 5}, "examples=5: unknown parameter"),
+    ],
+)
+def test_steps_that_cannot_be_taken_are_refused(given, said):
+    with pytest.raises(LmcError, match=said) as caught:
+        lmc.parameters(given, ROBUSTNESS)
+    assert "\n" not in str(caught.value)
+
+
+def test_lengths_of_steps_come_as_a_string_too():
+    assert lmc.parameters({"sigma": "[0, 0.5]"}, ROBUSTNESS).sigma == (0, 0.5)
+
+
+@pytest.mark.parametrize("name", lmc.ROBUSTNESS)
+def test_robustness_looks_at_the_networks_of_the_layer_chapter(name):
+    """So that none is trained for it."""
+    own, layers = (lmc.parameters({"profile": name}, profiles) for profiles in (lmc.ROBUSTNESS, lmc.LAYERS))
+    expected = lmc.varied(lmc.layer_specs(layers), fork_epochs=layers.fork_epochs[:1])
+    assert lmc.varied(lmc.layer_specs(own), fork_epochs=own.fork_epochs[:1]) == expected
+    assert {0.5, 1} <= set(own.sigma), "what the verdicts need"
 
 
 def test_papermill_stops_before_any_compute(tmp_path):

@@ -67,6 +67,7 @@ FIGURES = {
     "architectures": 2,
     "learning_rate": 2,
     "federated": 4,
+    "robustness": 3,
     "your_models": 2,
 }
 
@@ -145,6 +146,9 @@ def moved(chart, control: str) -> tuple[str, str]:
         ("hessian_predictions", 1, "fork"),
         ("deep_linear", 0, "depth"),
         ("toy_barriers", 3, "alpha"),
+        ("robustness", 0, "layer"),
+        ("robustness", 1, "sigma"),
+        ("robustness", 2, "version"),
     ],
 )
 def test_controls_change_the_picture_and_its_title(chapter, index, name, page, site):

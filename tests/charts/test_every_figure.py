@@ -26,12 +26,25 @@ from charted import (
     parabola_cuts,
     parents,
     stair_table,
+    step_table,
 )
 
 from lmclib import charts
-from lmclib.charts import architectures, fork_figure, forking, layers, live, merging, predictions, recipes, theory, toy
+from lmclib.charts import (
+    architectures,
+    federated,
+    fork_figure,
+    forking,
+    layers,
+    live,
+    merging,
+    predictions,
+    recipes,
+    robustness,
+    theory,
+    toy,
+)
 from lmclib.claims.recipes import Forked
-from lmclib.charts import federated, fork_figure, forking, layers, live, merging, predictions, theory, toy
 from lmclib.cube.energies import Energies
 from lmclib.theory import landscapes
 
@@ -101,6 +114,18 @@ def term_table() -> pd.DataFrame:
     return pd.DataFrame(
         {"case": c, "seed": s, "fork_epoch": f, "slopes": s - f - len(c), "curvature": 2.25 + s + f} for c, s, f in keys
     )
+
+
+def by_direction(column: str) -> pd.DataFrame:
+    keys = [column, "layer", "direction", "sigma"]
+    return step_table().groupby([*keys, "seed"])[["loss", "error"]].mean().groupby(keys).mean()
+
+
+def averaging_less_random() -> np.ndarray:
+    steps = step_table().query("sigma > 0").set_index(["setting", "sigma", "layer", "seed"])
+    averaging = steps[steps.direction == "averaging direction"].loss
+    random = steps[steps.direction == "random"].loss.groupby(level=[0, 1, 2, 3]).mean()
+    return (averaging - random).to_numpy()
 
 
 PRICES = pd.DataFrame({"method": ["actual", "published"], "cost": [3.0, 12.0], "relative_error": [0.0, 0.4]})
@@ -236,6 +261,17 @@ FIGURES = {
     "predictions.price": Figure(lambda: predictions.price(PRICES), {"relative_error": PRICES.relative_error}),
     "predictions.stationarity": Figure(
         lambda: predictions.stationarity(term_table()), {"value": term_table()[["slopes", "curvature"]].to_numpy().ravel()}
+    ),
+    "robustness.steps": Figure(
+        lambda: robustness.steps(step_table()), {"loss": by_direction("setting").loss}, ("measure",)
+    ),
+    "robustness.noise": Figure(
+        lambda: robustness.noise(step_table().rename(columns={"setting": "version"})),
+        {"error": by_direction("setting").error},
+        ("measure",),
+    ),
+    "robustness.equal_norm": Figure(
+        lambda: robustness.equal_norm(step_table()), {"difference": averaging_less_random()}
     ),
     "theory.parabolas": Figure(lambda: theory.parabolas(parabola_cuts()), {"loss": parabola_cuts().loss}),
     "theory.histogram": Figure(lambda: theory.histogram(CURVATURES, bins=2), {"networks": [3, 1, 0, 1]}),
