@@ -93,7 +93,7 @@ _FILES = {
         "normed_specs",
         "varied",
     ),
-    "book.architectures": ("ARCHITECTURES", "architecture_specs", "results_by_network"),
+    "book.architectures": ("ARCHITECTURES", "architecture_specs", "recipe_of", "results_by_network"),
     "book.ledger": ("judge",),
     "book.results": ("results_by_scale",),
     "book.sentences": ("glue", "say"),

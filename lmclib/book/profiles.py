@@ -93,25 +93,36 @@ OTHER_RECIPES = {
 }
 
 # robustness, on the networks of the layer chapter's first fork: lengths of steps in units of the norm of the difference, draws of each
-# direction, epochs of the small perceptrons (A6); `transformer` is the network of A5, which is left out where there is none, and
-# `transformer_lr` the higher of its two learning rates
+# direction, epochs of the small perceptrons (A6); `transformer` is the network of A5, with the higher of its two learning rates
 STEPS = {
     "sigma": (0, 0.25, 0.5, 0.75, 1),
     "draws": 5,
     "mlp_epochs": 50,
-    "transformer": "",
-    "transformer_lr": 0.05,
+    "transformer": "vit-p4-d16-l2",
+    "transformer_lr": 5e-3,
+    "transformer_epochs": 24,
 }
-FEWER_STEPS = {"smoke": {"sigma": (0, 0.5, 1), "draws": 2, "mlp_epochs": 3}}
+OTHER_STEPS = {
+    "smoke": {
+        "sigma": (0, 0.5, 1),
+        "draws": 2,
+        "mlp_epochs": 3,
+        "transformer": "vit-p4-d8-l1",
+        "transformer_epochs": 2,
+    },
+    "cifar": {"transformer": "vit-p4-d64-l6", "transformer_epochs": 16},
+    "paper": {"transformer": "vit-p4-d192-l9-h3", "transformer_epochs": 200},
+}
 ROBUSTNESS = {
     name: {
         **{key: value for key, value in values.items() if key != "examples"},
         "fork_epochs": values["fork_epochs"][:1],
         **STEPS,
-        **FEWER_STEPS.get(name, {}),
+        **OTHER_STEPS.get(name, {}),
     }
     for name, values in LAYERS.items()
 }
+
 # single-layer cuts of deep linear networks: random pairs to check, and stacks of pairs to train for some steps
 DEEP_LINEAR = {
     "smoke": {"networks": 300, "stack": 4, "steps": 50, "seed": 0},

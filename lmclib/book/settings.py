@@ -88,6 +88,7 @@ class Values(BaseModel):
     mlp_epochs: int = Field(1, ge=1)
     transformer: str = ""
     transformer_lr: float = Field(0, gt=0, allow_inf_nan=False)
+    transformer_epochs: int = Field(1, ge=1)
     minima: Annotated[tuple[float, ...], Field(min_length=2), BeforeValidator(_listed)] = ()
 
 

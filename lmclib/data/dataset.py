@@ -120,21 +120,24 @@ class Dataset:
             x, y = x[chosen], y[chosen]
         return self.normalise(x, dtype), y
 
-    def draw(self, source: Callable[[int], torch.Generator]) -> tuple[Tensor, ...]:
+    def draw(self, source: Callable[[int], torch.Generator], chosen: Tensor | None = None) -> tuple[Tensor, ...]:
         """What training sees in one epoch, one entry an example: which (n,), its shift (n, 2) and whether it is flipped (n,).
 
         Args:
             source: gives a generator for each kind of randomness, by number.
+            chosen: the numbers of the examples that there are to see; all by default.
         """
-        n = len(self.train)
-        order = torch.randperm(n, generator=source(0))
+        order = shuffled(len(self.train), source(0), chosen)
+        n = len(order)
         shifts = torch.randint(0, 2 * self.shift + 1, (n, 2), generator=source(1))
         flips = torch.rand(n, generator=source(2)) < (0.5 if self.flip else 0)
         return order, shifts, flips
 
-    def drawn(self, index: Tensor, shifts: Tensor, flips: Tensor) -> tuple[Tensor, Tensor]:
+    def drawn(
+        self, index: Tensor, shifts: Tensor, flips: Tensor, dtype: torch.dtype = torch.float32
+    ) -> tuple[Tensor, Tensor]:
         """Training examples as `draw` chose them, augmented and normalised: (B, K, C, H, W) and (B, K) for entries of shape (B, K, ...)."""
-        return self.normalise(self.moved(index, shifts, flips)), self.train.y[index]
+        return self.normalise(self.moved(index, shifts, flips), dtype), self.train.y[index]
 
     def moved(self, index: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
         """Training images, shifted within a border of black and flipped: (..., C, H, W) uint8."""
@@ -172,6 +175,19 @@ class Dataset:
 
     def __eq__(self, other: object) -> bool:
         return self is other
+
+
+def shuffled(n: int, generator: torch.Generator, chosen: Tensor | None = None) -> Tensor:
+    """The numbers below n, or those that are chosen, in a random order.
+
+    Example:
+        >>> sorted(shuffled(9, torch.Generator().manual_seed(0), torch.tensor([4, 7])).tolist())
+        [4, 7]
+    """
+    if chosen is None:
+        return torch.randperm(n, generator=generator)
+    chosen = chosen.cpu()
+    return chosen[torch.randperm(len(chosen), generator=generator)]
 
 
 def fingerprint(train: Split, test: Split) -> str:

@@ -17,11 +17,11 @@ class RandAugmented(Dataset):
 
     randomly = "RandAugment, two transformations of magnitude 9"
 
-    def draw(self, source: Callable[[int], torch.Generator]) -> tuple[Tensor, ...]:
-        """One epoch's images themselves, (N, C, H, W) uint8, and their labels (N,): its transformations take no random generator."""
+    def draw(self, source: Callable[[int], torch.Generator], chosen: Tensor | None = None) -> tuple[Tensor, ...]:
+        """One epoch's images themselves, (n, C, H, W) uint8, and their labels (n,): its transformations take no random generator."""
         from torchvision.transforms import RandAugment
 
-        index, shifts, flips = super().draw(source)
+        index, shifts, flips = super().draw(source, chosen)
         device = self.train.x.device
         x = self.moved(index.to(device), shifts.to(device), flips.to(device))
         transform, seed = RandAugment(), int(torch.randint(2**62, (), generator=source(3)))
@@ -29,9 +29,9 @@ class RandAugmented(Dataset):
             torch.manual_seed(seed)
             return torch.stack([transform(image) for image in x]), self.train.y[index.to(device)]
 
-    def drawn(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def drawn(self, x: Tensor, y: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         """What `draw` gave, normalised."""
-        return self.normalise(x), y
+        return self.normalise(x, dtype), y
 
     def __hash__(self) -> int:
         return id(self)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lmclib.data.dataset import Dataset, Split
+from lmclib.data.dataset import Dataset, Split, shuffled
 from lmclib.errors import LmcError
 from lmclib.root import from_root
 
@@ -29,12 +29,12 @@ class Text(Dataset):
         """Characters by number, as an embedding takes them; `dtype` is for images."""
         return x.long()
 
-    def draw(self, source: Callable[[int], torch.Generator]) -> tuple[Tensor, ...]:
-        """What training sees in one epoch: which piece (N,), and by how much it is moved on (N,)."""
-        n, length = self.train.x.shape
-        return torch.randperm(n, generator=source(0)), torch.randint(0, length, (n,), generator=source(1))
+    def draw(self, source: Callable[[int], torch.Generator], chosen: Tensor | None = None) -> tuple[Tensor, ...]:
+        """What training sees in one epoch: which piece (n,), and by how much it is moved on (n,)."""
+        order = shuffled(len(self.train), source(0), chosen)
+        return order, torch.randint(0, self.train.x.shape[1], (len(order),), generator=source(1))
 
-    def drawn(self, index: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+    def drawn(self, index: Tensor, moved: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         """Training pieces as `draw` chose them: (B, K, T) and (B, K, T) for entries of shape (B, K)."""
         length = self.train.x.shape[1]
         start = (index * length + moved).clamp_max(len(self._stream) - length - 1)

@@ -58,7 +58,7 @@ class LocalTraining:
     ):
         self.nets = [copy.deepcopy(model).to(device) for _ in clients]
         self.data, self.clients = data.to(device), list(clients)
-        self.shift, self.flip = (data.shift, data.flip) if augment else (0, False)
+        self.seen = self.data if augment else _plain(self.data)
         self.lr, self.momentum, self.weight_decay, self.batch_size = lr, momentum, weight_decay, batch_size
         self.streams = [(CLIENT, seed, k) for k in (range(len(clients)) if numbers is None else numbers)]
         self.epoch = 0
@@ -66,7 +66,6 @@ class LocalTraining:
         self.device, self.dtype = first.device, first.dtype
         self.layers = find_layers(self.nets[0], torch.zeros(2, *data.shape, dtype=self.dtype, device=self.device))
         self.forget_momentum()
-        self.padded = F.pad(self.data.train.x, (self.shift,) * 4)
         test = self.data.test
         self.tests = [(self._normal(test.x[client.test]), test.y[client.test]) for client in clients]
 
@@ -127,18 +126,10 @@ class LocalTraining:
 
     def _batches(self, k: int) -> Iterator[tuple[Tensor, Tensor]]:
         """A client's examples of this epoch, in their order, augmented and normalised."""
-        part = self.clients[k].train.to(self.device)
-        order, shifts, flips = epoch_order(self.streams[k], self.epoch, len(part), self.shift, self.flip)
-        index, shifts, flips = part[order.to(self.device)], shifts.to(self.device), flips.to(self.device)
-        channels, height, width = self.data.shape
-        rows = shifts[:, 0, None] + torch.arange(height, device=self.device)  # (n, H)
-        columns = torch.arange(width, device=self.device).expand(len(part), width)
-        columns = shifts[:, 1, None] + torch.where(flips[:, None], width - 1 - columns, columns)
-        c = torch.arange(channels, device=self.device)[:, None, None]
-        x = self.padded[index[:, None, None, None], c, rows[:, None, :, None], columns[:, None, None, :]]
-        yield from zip(
-            self._normal(x).split(self.batch_size), self.data.train.y[index].split(self.batch_size), strict=True
-        )
+        part = self.clients[k].train
+        drawn = (entry.to(self.device) for entry in epoch_order(self.streams[k], self.epoch, self.seen, part))
+        x, y = self.seen.drawn(*drawn, dtype=self.dtype)
+        yield from zip(x.split(self.batch_size), y.split(self.batch_size), strict=True)
 
     def _normal(self, x: Tensor) -> Tensor:
         return self.data.normalise(x, self.dtype)
@@ -150,6 +141,11 @@ class LocalTraining:
 
     def _correct(self, net: nn.Module, x: Tensor, y: Tensor) -> float:
         return float((self._outputs(net, x).argmax(1) == y).double().mean())
+
+
+def _plain(data: Dataset) -> Dataset:
+    """The same images, shown as they are."""
+    return Dataset(data.label, data.classes, data.train, data.test, known_fingerprint=data.known_fingerprint)
 
 
 def sgd_step(

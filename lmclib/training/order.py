@@ -13,6 +13,6 @@ def generator(*stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(seed))
 
 
-def epoch_order(stream: tuple[int, ...], epoch: int, data: Dataset) -> tuple[Tensor, ...]:
-    """What a run sees in one epoch, in order, as the data draw it: each part from a generator of its own."""
-    return data.draw(lambda part: generator(*stream, epoch, part))
+def epoch_order(stream: tuple[int, ...], epoch: int, data: Dataset, chosen: Tensor | None = None) -> tuple[Tensor, ...]:
+    """What a run sees in one epoch, in order, as the data draw it: each part from a generator of its own; of some examples, or of all."""
+    return data.draw(lambda part: generator(*stream, epoch, part), chosen)

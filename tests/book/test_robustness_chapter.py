@@ -7,7 +7,7 @@ import pytest
 import lmclib as lmc
 from lmclib.book.measuring import measure
 
-SMALL = {"profile": "smoke", "model": "mlp-6", "epochs": 1, "seeds": 2, "mlp_epochs": 1}
+SMALL = {"profile": "smoke", "model": "mlp-6", "epochs": 1, "seeds": 2, "mlp_epochs": 1, "transformer_epochs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -16,13 +16,19 @@ def found(tmp_path_factory):
     return measure("robustness", {**SMALL, "store": str(tmp_path_factory.mktemp("store")), "transformer": "mlp-4"})
 
 
-def test_with_a_transformer_a5_is_judged_on_both_rates_and_protocols(found):
+def test_with_a_transformer_a5_is_judged_on_every_recipe_and_protocol(found):
     (row,) = found["transformer_rows"]
     assert row["claim"] == "A5"
     names = [part["name"].rpartition(";")[0] for part in row["parts"]]
     assert names == [
-        f"{rate}; {protocol} draws" for rate in ("high rate", "low rate") for protocol in ("fresh", "line")
+        f"{case}; {protocol} draws"
+        for case in ("high rate", "low rate", "RandAugment", "sharpness-aware")
+        for protocol in ("fresh", "line")
     ]
+    recipes = {name: own["recipe"] for name, own in found["cases"].items()}
+    assert recipes["low rate"].lr == recipes["high rate"].lr / 10
+    assert recipes["sharpness-aware"].rho == 0.1
+    assert found["cases"]["RandAugment"]["data"] == "digits+randaugment"
     table = found["transformers"]
     assert set(table["into"]) == {"1", "2"}
     assert set(table.split) == {"test"}
@@ -42,4 +48,4 @@ def test_the_profiles_transformer_is_none_or_a_network_that_can_be_built(profile
 
 def test_rows_of_the_profiles_own_parameters_are_written_down(book):
     rows = json.loads((book / "store" / "ledger" / "smoke" / "robustness.json").read_text())
-    assert {"A6", "A7"} <= set(rows)
+    assert {"A5", "A6", "A7"} <= set(rows)

@@ -70,8 +70,8 @@ def test_local_sgd_is_that_of_torch():
     part = clients()[2].train
     for epoch in range(3):
         own.train_epoch()
-        order, *_ = epoch_order((2, 1, 2), epoch, len(part), 0, False)
-        for batch in part[order].split(4):
+        order, *_ = epoch_order((2, 1, 2), epoch, data(), part)
+        for batch in order.split(4):
             optimiser.zero_grad()
             F.cross_entropy(net(x[batch]), y[batch]).backward()
             optimiser.step()
