@@ -54,6 +54,7 @@ _FILES = {
     "measures.parents": ("parent_values",),
     "measures.geometry": ("distance", "layer_distances", "sibling_angle", "sibling_geometry", "solution_plane_cosine"),
     "measures.partial_averaging": (
+        "barriers_after_first_round",
         "client_layers",
         "federated_accuracy",
         "first_barriers",

@@ -63,8 +63,8 @@ def _layers(own: pd.DataFrame, same: pd.DataFrame, case: str) -> list[Part]:
     """Layer barriers of one split in equal shares of its full one, and how many layers have one at all."""
     whole = own[(own.layer == NETWORK) & (own["into"] == "both")].set_index("seed")
     n_layers = own.layer.nunique() - 1
-    # where there is no barrier there is nothing to share out
-    equal = (whole.loss_barrier / n_layers)[whole.error_barrier > STABLE]
+    # where there is no barrier there is nothing to share out, and the average of two bad networks can be better than they are
+    equal = (whole.loss_barrier / n_layers)[(whole.error_barrier > STABLE) & (whole.loss_barrier > 0)]
     shares, rival = (_worse_way(table, "loss_barrier").reindex(equal.index).div(equal, axis=0) for table in (own, same))
     named = {"rival": "two clients with the same data, in another order"}
     unit = "equal shares of the split's full loss barrier"

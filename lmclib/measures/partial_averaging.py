@@ -73,6 +73,15 @@ def unaveraged_layers(
     return table.drop(columns="averaged")
 
 
+def barriers_after_first_round(specs: Iterable[FederatedSpec], store: Store | str | Path | None = None) -> pd.DataFrame:
+    """What `top:N` and `bottom:N` choose by: `first_barriers` of several runs, with the columns that tell them apart but for `averaged`."""
+
+    def asked(federation: Federation) -> pd.DataFrame:
+        return federation.table(first_barriers, local_epochs=federation.spec.local_epochs)
+
+    return _of_each(specs, store, "first rounds", False, asked).drop(columns="averaged")
+
+
 def split_table(specs: Iterable[FederatedSpec], store: Store | str | Path | None = None) -> pd.DataFrame:
     """How the training split is shared out: a row a client and class, with the columns that tell runs apart.
 

@@ -62,6 +62,7 @@ def test_the_control_is_in_the_same_unit():
 
 def test_without_a_full_barrier_only_the_number_of_layers_is_judged():
     assert list(a10([0.1] * 4, error=0.0)) == ["layers with an error barrier; own classes"]
+    assert list(a10([0.1] * 4, full=-4.0)) == ["layers with an error barrier; own classes"]  # better in the middle
 
 
 def accuracy(case, **means):
