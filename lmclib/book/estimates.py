@@ -83,11 +83,22 @@ def estimate(chapter: str, given: Mapping[str, object], progress: bool = False) 
         LmcError: as `measure`.
         NotRun: the chapter measures something other than networks, which is missing.
     """
-    bar = tqdm(desc=f"plan {chapter}", unit="table", disable=not progress, delay=1, leave=False)
+    return rehearse(lambda: measure(chapter, given), f"plan {chapter}", progress)[0]
+
+
+def rehearse(work: Callable[[], object], what: str, progress: bool = False) -> tuple[Estimate, list[Family]]:
+    """Do work on stand-ins, as `estimate` does: what it would cost, and the experiments that it would want.
+
+    Args:
+        work: what trains and measures.
+        what: in words.
+        progress: as in `estimate`.
+    """
+    bar = tqdm(desc=what, unit="table", disable=not progress, delay=1, leave=False)
     with bar, dry_run(_Estimating(bar.update)) as estimating, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is judged are stand-ins
-        measure(chapter, given)
-    return estimating.estimate
+        work()
+    return estimating.estimate, estimating.families
 
 
 class _Estimating(DryRun):
