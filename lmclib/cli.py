@@ -431,7 +431,8 @@ def prune(
 def export(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.tar", help="The file to write.")],
     prefix: Annotated[
-        list[str], typer.Option(metavar="DIGITS", help="First digits of the addresses that are wanted; may be repeated.")
+        list[str],
+        typer.Option(metavar="DIGITS", help="First digits of the addresses that are wanted; may be repeated."),
     ] = [],  # noqa: B006 - as above
     store: StoreFolder = None,
 ) -> None:

@@ -2,8 +2,8 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -40,7 +40,7 @@ class Outlook:
         remembered_points: those whose tables are all there.
         runs: networks, parents among them, each counted once however many points want it.
         remembered_runs: those that are wholly stored.
-        estimate: of what is missing.
+        estimate: of what is missing; None where nothing is, or it is no training of networks.
         hours: of one process, that training takes by what it took so far; None where nothing tells.
     """
 
@@ -54,6 +54,8 @@ class Outlook:
     def __str__(self) -> str:
         points = f"{self.points} points, {self.remembered_points} of them measured already"
         runs = f"{self.runs} runs, {self.remembered_runs} of them remembered"
+        if self.remembered_points == self.points:
+            return f"{points}; {runs}"
         if self.estimate is None:
             return f"{points}\nno networks to train on images, so there is no estimate"
         hours = (
@@ -86,13 +88,14 @@ class Swept:
             LmcError: an option of a measure that it does not take.
         """
         known = tqdm(self.points, desc="look up", unit="point", disable=not progress, delay=1, leave=False)
-        remembered = sum(self.kind.is_remembered(point) for point in known)
-        try:
-            estimate, families = rehearse(lambda: self.kind.rehearsed(self.points), "estimate", progress)
-        except NotRun:  # something else than networks on images
-            return Outlook(len(self.points), remembered, 0, 0, None, None)
+        remembered, estimate, hours = sum(self.kind.is_remembered(point) for point in known), None, None
+        families = list(self.kind.families)
+        if remembered < len(self.points):
+            with suppress(NotRun):  # something else than networks on images
+                estimate, families = rehearse(lambda: self.kind.rehearsed(self.points), "estimate", progress)
         runs = _runs(families)
-        hours = left_to_train(families)[1] if sum(runs.values()) < len(runs) else None
+        if sum(runs.values()) < len(runs):
+            hours = left_to_train(families)[1]
         return Outlook(len(self.points), remembered, len(runs), sum(runs.values()), estimate, hours)
 
     def run(self, progress: bool = True) -> pd.DataFrame:
@@ -154,6 +157,7 @@ class _Chapter:
 
     def __init__(self, sweep: ChapterSweep, store: Path):
         self.sweep, self.store = sweep, store
+        self.families: list[Family] = []  # that points wanted when they were looked up
 
     def _given(self, point: Point) -> dict[str, object]:
         return {**point.given, "store": str(self.store)}
@@ -189,6 +193,7 @@ class _Chapter:
                 namespace = measure(self.sweep.chapter, self._given(point))
         except NotRun:
             return None
+        self.families += found.families
         return None if found.changed else (namespace, found.judged)
 
 
@@ -198,11 +203,12 @@ class _Forks:
     def __init__(self, sweep: ForkSweep, store: Path, points: Sequence[Point]):
         self.how, self.store = sweep.measure, Store(store)
         self.specs = {id(point): fork_spec(point.given) for point in points}
+        self.by_point = {key: Family(spec, self.store) for key, spec in self.specs.items()}
 
-    @cached_property
-    def families(self) -> dict[int, Family]:
-        """Of each point."""
-        return {key: Family(spec, self.store) for key, spec in self.specs.items()}
+    @property
+    def families(self) -> Iterable[Family]:
+        """Of all points."""
+        return self.by_point.values()
 
     def is_remembered(self, point: Point) -> bool:
         return all(job.is_remembered for job in self._jobs([point]))
@@ -213,7 +219,7 @@ class _Forks:
 
     def prepare(self, points: Sequence[Point], progress: bool) -> None:
         """Train and measure all that is missing, whatever point it belongs to."""
-        waves = training_waves(self.families.values())
+        waves = training_waves(self.families)
         missing = [job for job in self._jobs(points) if not job.is_remembered]
         wanted = {id(family) for job in missing for family in job.pair.families}
         train_sweep([[group for group in wave if wanted & set(map(id, group.families))] for wave in waves], progress)
@@ -223,11 +229,11 @@ class _Forks:
                 try:
                     self._measured([job.pair for job in missing], progress)
                 except LmcError:
-                    if not any(family.diverged() for family in self.families.values()):
+                    if not any(family.diverged() for family in self.families):
                         raise
 
     def table(self, point: Point) -> pd.DataFrame:
-        return self._measured(self._pairs(self.families[id(point)]))
+        return self._measured(self._pairs(self.by_point[id(point)]))
 
     def _measured(self, pairs: Sequence[Pair], progress: bool = False) -> pd.DataFrame:
         how = self.how
@@ -238,7 +244,7 @@ class _Forks:
 
     def _jobs(self, points: Sequence[Point]) -> list[Measurement]:
         """What is measured, each pair once however many points have it."""
-        pairs = {(*pair.names, pair.epoch): pair for point in points for pair in self._pairs(self.families[id(point)])}
+        pairs = {(*pair.names, pair.epoch): pair for point in points for pair in self._pairs(self.by_point[id(point)])}
         how = self.how
         return measurements(pairs.values(), how.function, how.split, how.norm_stats, how.examples, [how.options])
 

@@ -38,6 +38,7 @@ from lmclib.measures.predictions import (
     predict_layer_barriers,
     prediction_table,
 )
+from lmclib.networks.build import model_factory
 from lmclib.runs.family import Family
 from lmclib.runs.spec import ForkSpec
 from lmclib.store.dry_run import dry_run
@@ -77,7 +78,7 @@ def _plain(value: Any) -> Any:
     items = value if isinstance(value, list) else [value]
     if any(isinstance(item, float) and not isfinite(item) for item in items):
         raise ValueError("must be finite")
-    if not all(isinstance(item, int | float | str) for item in items):
+    if not all(isinstance(item, int | float | str) and not isinstance(item, bool) for item in items):
         raise ValueError("must be a number, text, or a list of them")
     return value
 
@@ -276,9 +277,14 @@ class ForkSweep(Sweep):
             raise LmcError(f"unknown parameter; a fork has {', '.join((*FORK, *RECIPE))}")
         model = ForkSpec if name in FORK else Recipe
         try:
-            return getattr(model.model_validate({name: value}), name)
+            checked = getattr(model.model_validate({name: value}), name)
+            if name == "model":
+                model_factory(checked)
         except ValidationError as error:
             raise LmcError(_said(error.errors()[0])) from None
+        except LmcError as error:
+            raise LmcError(SAID.fullmatch(str(error))["said"]) from None
+        return checked
 
     def check_given(self, given: Mapping[str, object]) -> None:
         """As `Sweep`."""
@@ -348,6 +354,9 @@ def sweep_points(sweep: Sweep, base: Path) -> list[Point]:
     if errors:
         raise _all(errors)
     own: dict[str, object] = {}
+    for path, name in ((path, _name(path)) for path in sweep.values):
+        if name in sweep.fixed:
+            errors[path.rpartition("[")[0] if sweep.grid else path, f"is given in {sweep.whole}, too"] = None
     for path, name, value in [
         *((f"{sweep.whole}.{name}", name, value) for name, value in sweep.fixed.items()),
         *((path, _name(path), value) for path, value in sweep.values.items()),
@@ -356,8 +365,6 @@ def sweep_points(sweep: Sweep, base: Path) -> list[Point]:
             own[path] = _listed(sweep.check_value(name, value))
         except LmcError as error:
             errors[path, str(error)] = None
-        if path.split(".")[0] != sweep.whole and name in sweep.fixed:
-            errors[path, f"is given in {sweep.whole}, too"] = None
     if errors:
         raise _all(errors)
     points, met = [], {}

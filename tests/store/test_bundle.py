@@ -7,7 +7,7 @@ import warnings
 
 import pandas as pd
 import pytest
-from store.hostile import AT, Touch, hostile_bundles, make, named
+from hostile import AT, Touch, hostile_bundles, make, named
 
 import lmclib as lmc
 from lmclib.errors import LmcError

@@ -1,10 +1,11 @@
-"""Bundles that somebody made to do harm, each with what is said of it; shared with the count of faults."""
+"""Bundles and checkpoints that somebody made to do harm, and what is said of them; shared with the count of faults."""
 
 import hashlib
 import io
 import json
 import os
 import pickle
+import struct
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,7 +28,9 @@ def named(content: bytes, name: str = "table", suffix: str = "parquet") -> str:
     return f"{name}.{hashlib.sha256(content).hexdigest()[:16]}.{suffix}"
 
 
-def make(path: Path, members: Mapping[str, bytes], change: Callable[[tarfile.TarInfo], object] = id, **contents) -> Path:
+def make(
+    path: Path, members: Mapping[str, bytes], change: Callable[[tarfile.TarInfo], object] = id, **contents
+) -> Path:
     """A bundle as the library would write it, of any files under any names, each member changed before it is added.
 
     Args:
@@ -55,9 +58,30 @@ def hostile_names() -> Iterator[tuple[str, str]]:
         yield name, "leads out of the store"
     for name in (f"/{AT}/{table}", f"/etc/{table}", f"\\{AT}\\{table}", f"C:/{AT}/{table}"):
         yield name, "is an absolute path"
-    for name in (table, f"{AT[:-1]}/{table}", f"{AT.upper()}/{table}", f"{AT}0/{table}", "ledger/run.json", "data.json", f"./{AT}/{table}"):
+    for name in (
+        table,
+        f"{AT[:-1]}/{table}",
+        f"{AT.upper()}/{table}",
+        f"{AT}0/{table}",
+        "ledger/run.json",
+        "data.json",
+        f"./{AT}/{table}",
+    ):
         yield name, "is in no folder that is named by an address"
-    for name in ("table.py", "table.pkl", ".bashrc", "table.parquet", "table.0123.parquet", f"deep/{table}", "", f"{table}.damaged", f"{table}\n", "x.part", "x.lock", named(b"x", "resume", "safetensors")):
+    for name in (
+        "table.py",
+        "table.pkl",
+        ".bashrc",
+        "table.parquet",
+        "table.0123.parquet",
+        f"deep/{table}",
+        "",
+        f"{table}.damaged",
+        f"{table}\n",
+        "x.part",
+        "x.lock",
+        named(b"x", "resume", "safetensors"),
+    ):
         yield f"{AT}/{name}", "is no file of a store"
 
 
@@ -78,7 +102,12 @@ def hostile_bundles(folder: Path) -> Iterator[tuple[str, Path, str]]:
     for link, target in (("symbolic link", "/etc/passwd"), ("hard link", "../../etc/passwd")):
         kind = tarfile.SYMTYPE if link.startswith("s") else tarfile.LNKTYPE
         yield link, make(folder / f"{link}.tar", {table: b""}, special(kind, target)), "is a link"
-    kinds = {"device": tarfile.CHRTYPE, "block device": tarfile.BLKTYPE, "pipe": tarfile.FIFOTYPE, "folder": tarfile.DIRTYPE}
+    kinds = {
+        "device": tarfile.CHRTYPE,
+        "block device": tarfile.BLKTYPE,
+        "pipe": tarfile.FIFOTYPE,
+        "folder": tarfile.DIRTYPE,
+    }
     for what, kind in kinds.items():
         yield what, make(folder / f"{what}.tar", {table: b""}, special(kind)), "is no plain file"
 
@@ -121,9 +150,29 @@ def hostile_bundles(folder: Path) -> Iterator[tuple[str, Path, str]]:
     head.size = 10**13
     (folder / "vast.tar").write_bytes(head.tobuf(tarfile.GNU_FORMAT))
     yield "a list of contents of 10 TB", folder / "vast.tar", "is no bundle, or an incomplete one"
-    for what, content in (("a pickle", pickle.dumps(Touch(folder / "touched"))), ("nothing", b""), ("noise", b"\x1f\x8b" + bytes(range(256)) * 9)):
+    for what, content in (
+        ("a pickle", pickle.dumps(Touch(folder / "touched"))),
+        ("nothing", b""),
+        ("noise", b"\x1f\x8b" + bytes(range(256)) * 9),
+    ):
         (folder / f"{what}.tar").write_bytes(content)
         yield what, folder / f"{what}.tar", "is no bundle, or an incomplete one"
     with tarfile.open(folder / "packed.tar", "w:gz") as bundle:
         bundle.addfile(tarfile.TarInfo(table))
     yield "one that is compressed", folder / "packed.tar", "is no bundle, or an incomplete one"
+
+
+def hostile_checkpoints(touched: Path) -> dict[str, bytes]:
+    """What is no checkpoint, under the name of one.
+
+    Args:
+        touched: what the pickle among them makes if it is ever loaded.
+    """
+    huge = {"w": {"dtype": "F32", "shape": [2_500_000_000_000], "data_offsets": [0, 10_000_000_000_000]}}
+    header = json.dumps(huge).encode()
+    return {
+        "header of 10 TB": struct.pack("<Q", 10_000_000_000_000) + b"{}",
+        "tensor of 10 TB": struct.pack("<Q", len(header)) + header,
+        "empty": b"",
+        "pickle": pickle.dumps(Touch(touched)),
+    }
