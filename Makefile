@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 READY := .venv/.ready
 
-.PHONY: help book pdf test lab paper campaign paper-tables bench lock clean
+.PHONY: help book pdf test lab paper campaign paper-tables bench faults lock clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
@@ -35,6 +35,9 @@ paper-tables: $(READY) ## put the tables of finished paper-scale chapters, with 
 
 bench: $(READY) ## benchmarks: ratios measured in one run on this machine (DEVICE=cpu or cuda); half an hour on four cores
 	@for name in training layers energies floors; do python benchmarks/$$name.py --device $(DEVICE) || exit 1; done
+
+faults: $(READY) ## kills, damaged files, dead workers and hostile bundles by the hundred, and a table of what came of them
+	@OMP_NUM_THREADS=1 PYTHONPATH=tests python tests/faults.py
 
 lock: .venv/.uv ## renew requirements.lock from pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header --no-emit-index-url \

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from lmclib import checkpoint_commands
+from lmclib import checkpoint_commands, sweep_commands
 from lmclib.errors import LmcError
 
 FAILED, UNFINISHED = 1, 3  # exit statuses, beside 0 and typer's own 2 for wrong use
@@ -99,7 +99,7 @@ app = typer.Typer(
 )
 results_app = typer.Typer(help="The committed results: list them, add to them, compare them with today's code.")
 store_app = typer.Typer(
-    help="A store of runs and tables: list it, look at one, verify every file, delete what is not needed."
+    help="A store of runs and tables: list it, look at one, verify every file, delete what is not needed, take it elsewhere."
 )
 app.add_typer(results_app, name="results", rich_help_panel=KEPT, no_args_is_help=True)
 app.add_typer(store_app, name="store", rich_help_panel=KEPT, no_args_is_help=True)
@@ -229,6 +229,7 @@ def plan(
         typer.echo(f"{missing}; {chapter} forks no networks, so it has no estimate")
 
 
+sweep_commands.register(app, BOOK)
 checkpoint_commands.register(app)
 
 
@@ -424,6 +425,47 @@ def prune(
         typer.echo(f"{size_text(freed)} freed")
     else:
         typer.echo(f"{size_text(freed)} would be freed: `lmclib store prune --yes` deletes it")
+
+
+@store_app.command("export")
+def export(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.tar", help="The file to write.")],
+    prefix: Annotated[
+        list[str],
+        typer.Option(metavar="DIGITS", help="First digits of the addresses that are wanted; may be repeated."),
+    ] = [],  # noqa: B006 - as above
+    store: StoreFolder = None,
+) -> None:
+    """Put runs and tables into one file, for a store elsewhere.
+
+    Example: `lmclib store export runs.tar --prefix 3f2a`
+
+    Out comes a tar file, the same for the same runs. `lmclib store import` puts them into another store under the same addresses, where
+    they are found as if they had been made there.
+    """
+    from lmclib.store.bundle import export_bundle
+    from lmclib.terminal import size_text
+
+    count, size = export_bundle(_store_root(store), _absolute(bundle), prefix, progress=True)
+    typer.echo(f"{count} runs and tables, {size_text(size)}, are in {bundle}")
+
+
+@store_app.command("import")
+def import_(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.tar", help="From `lmclib store export`.")],
+    store: StoreFolder = None,
+) -> None:
+    """Put the runs and tables of a bundle into a store.
+
+    Example: `lmclib store import runs.tar`
+
+    Out comes how many files are new. All of the bundle is checked before anything is written: names, digests, and that it holds nothing
+    but files of a store. Nothing in it is executed. What is there already stays as it is; where it differs, nothing is imported.
+    """
+    from lmclib.store.bundle import import_bundle
+
+    new, old = import_bundle(_absolute(bundle), _store_root(store), progress=True)
+    typer.echo(f"{new} files are new, {old} were there")
 
 
 def _store_root(given: Path | None) -> Path:

@@ -101,7 +101,7 @@ def test_the_entry_point_and_the_module_are_one_command():
     [
         ("lmclib measure res", ["resnet_forking"]),
         ("lmclib sto", ["store"]),
-        ("lmclib store ", ["list", "show", "verify", "prune"]),
+        ("lmclib store ", ["list", "show", "verify", "prune", "export", "import"]),
     ],
 )
 def test_a_shell_completes_commands_and_chapters(words, offered):

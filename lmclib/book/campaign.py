@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lmclib.book.measuring import chapter_settings, measure, measure_for
@@ -10,7 +10,7 @@ from lmclib.book.results import pack, said_of
 from lmclib.errors import LmcError
 from lmclib.runs.family import Family
 from lmclib.runs.plan import Plan
-from lmclib.store.dry_run import DryRun, NotRun, dry_run
+from lmclib.store.dry_run import NotRun, dry_run
 
 CHAPTERS = (
     "resnet_forking",
@@ -92,15 +92,15 @@ def _piece(chapter: str, seeds: int, given: Mapping[str, object]) -> Piece:
         with dry_run() as found:
             measure(chapter, {**given, "seeds": seeds})
     except NotRun:
-        return Piece(chapter, seeds, *_left(found))
+        return Piece(chapter, seeds, *left_to_train(found.families))
     return Piece(chapter, seeds, None, None)
 
 
-def _left(found: DryRun) -> tuple[int, float | None]:
-    """How many networks the families that were met lack, and the hours that takes."""
-    plans = [Plan(family) for family in found.families]
+def left_to_train(families: Sequence[Family]) -> tuple[int, float | None]:
+    """How many networks some families lack, and the hours that takes in one process; None where nothing tells."""
+    plans = [Plan(family) for family in families]
     steps = sum(plan.missing_steps for plan in plans)
-    pace = [seconds for family in found.families for seconds in _seconds_per_step(family)]
+    pace = [seconds for family in families for seconds in _seconds_per_step(family)]
     hours = steps * sum(pace) / len(pace) / 3600 if pace else None
     return sum(len(plan.missing) for plan in plans), hours
 

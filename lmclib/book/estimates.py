@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
+from typing import TypeVar
 
 import pandas as pd
 import torch
@@ -23,6 +24,7 @@ from lmclib.store.address import address
 from lmclib.store.dry_run import DryRun, dry_run
 from lmclib.store.tables import Answer, Question
 
+Done = TypeVar("Done")
 # how far from the least possible a run is taken to be: training as 0.35 s for an epoch of ResNet-20 that could take 0.06 s;
 # forward passes of large batches come closer
 SLACK = {"training": 6, "measuring": 2}
@@ -83,13 +85,25 @@ def estimate(chapter: str, given: Mapping[str, object], progress: bool = False) 
         LmcError: as `measure`.
         NotRun: the chapter measures something other than families of networks alone, and it is missing; beside families it is left out.
     """
-    bar = tqdm(desc=f"plan {chapter}", unit="table", disable=not progress, delay=1, leave=False)
+    found, families, (_, missing) = on_stand_ins(lambda: measured_so_far(chapter, given), f"plan {chapter}", progress)
+    if missing and not families:
+        raise missing
+    return found
+
+
+def on_stand_ins(work: Callable[[], Done], what: str, progress: bool = False) -> tuple[Estimate, list[Family], Done]:
+    """Do work on stand-ins, as `estimate` does: what it would cost, the experiments that it would want, and what it returned.
+
+    Args:
+        work: what trains and measures.
+        what: in words.
+        progress: as in `estimate`.
+    """
+    bar = tqdm(desc=what, unit="table", disable=not progress, delay=1, leave=False)
     with bar, dry_run(_Estimating(bar.update)) as estimating, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is judged are stand-ins
-        _, missing = measured_so_far(chapter, given)
-    if missing and not estimating.families:
-        raise missing
-    return estimating.estimate
+        done = work()
+    return estimating.estimate, estimating.families, done
 
 
 class _Estimating(DryRun):

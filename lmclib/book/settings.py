@@ -110,6 +110,11 @@ class Settings:
         return self._values[name]
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters that the chapter has."""
+        return tuple(self._values)
+
+    @property
     def overridden(self) -> set[str]:
         """The parameters that the reader gave; where runs are stored is not one that changes a result."""
         return self._given - {"store"}
@@ -163,6 +168,22 @@ def parameters(namespace: Mapping[str, Any], profiles: Mapping[str, Mapping[str,
         set(given) - ({"store"} if given.get("store") == RUNS else set()),
         profiles,
     )
+
+
+def checked_value(name: str, value: object) -> object:
+    """One parameter's value as a chapter has it, checked by itself.
+
+    Raises:
+        LmcError: a value out of range, said without its name.
+
+    Example:
+        >>> checked_value("lr", "0.2")
+        0.2
+    """
+    try:
+        return _validated({"profile": "", "store": RUNS, name: value})[name]
+    except LmcError as error:
+        raise LmcError(str(error).removeprefix(f"{name}={value!r}: ")) from None
 
 
 def _forget_settings(namespace: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Families that train together: one model, data set, recipe and precision, several seeds."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 from tqdm.auto import tqdm
 
@@ -32,20 +32,38 @@ class TrainingGroup:
         for family in families:
             family.train_missing = self.train
 
+    @property
+    def label(self) -> str:
+        """What it does, in words."""
+        first = self.families[0]
+        return f"train {first.spec.model} on {first.card.label}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything is left to train."""
+        return any(Plan(family).is_open for family in self.families)
+
+    @property
+    def name(self) -> str:
+        """An address of what its families share, under which others wait for it."""
+        first = self.families[0]
+        return address({"kind": "group", **{k: v for k, v in first.description.items() if k != "seed"}})
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Held while it trains: whoever else wants the same waits."""
+        return self.families[0].store.lock(self.name, self.label)
+
     def train(self) -> None:
         """Train what the store lacks; whoever else wants the same waits, and then finds it done.
 
         A run that diverges is reported, and the others go on. What is stopped in the middle goes on from there in the next call:
         from the very step where `progress` raised, if it has ended an epoch before, else from its last place that was written down.
         """
-        first = self.families[0]
-        alike = address({"kind": "group", **{k: v for k, v in first.description.items() if k != "seed"}})
-        label = f"train {first.spec.model} on {first.card.label}"
-        if not any(Plan(family).is_open for family in self.families):
+        if not self.is_open:
             return
-        with first.store.lock(alike, label), BackgroundWriter(first.store) as writer:
+        with self.lock(), BackgroundWriter(self.families[0].store) as writer:
             plans = [Plan(family, writer, self.watch) for family in self.families]
-            with tqdm(total=0, desc=label, unit="step", disable=self.progress is not True, mininterval=0.5) as bar:
+            with tqdm(total=0, desc=self.label, unit="step", disable=self.progress is not True, mininterval=0.5) as bar:
                 done = 0
 
                 def on_step(steps: int) -> None:

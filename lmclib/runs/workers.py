@@ -13,13 +13,14 @@ from subprocess import Popen
 from typing import TYPE_CHECKING
 
 from lmclib.device import compute_quietly
-from lmclib.errors import LmcError
+from lmclib.errors import LmcError, first_line
 from lmclib.processes import ChildProcesses
 
 if TYPE_CHECKING:
     from distributed import Future
 
 POLL = 0.2  # seconds between two looks whether Dask still works
+REACHED = 10  # seconds within which a scheduler that is there answers
 
 
 class Workers:
@@ -27,14 +28,21 @@ class Workers:
 
     Args:
         n: how many.
+        scheduler: of a cluster that is there already, its address or the path of its scheduler file: its workers are used, however
+            many, and left as they are. They must see the same folders as this process.
+
+    Raises:
+        LmcError: there is no scheduler, or a worker of its has several threads.
     """
 
-    def __init__(self, n: int):
-        self.n = n
+    def __init__(self, n: int, scheduler: str | Path | None = None):
+        self.n, self.scheduler = n, scheduler
 
     def __enter__(self) -> "Workers":
         from distributed import Client
 
+        if self.scheduler is not None:
+            return self._join()
         with ExitStack() as stack:
             processes = stack.enter_context(ChildProcesses())
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lmclib-workers-")))
@@ -44,6 +52,32 @@ class Workers:
                 self._check()
                 time.sleep(POLL)
             self.client = stack.enter_context(Client(scheduler_file=str(found)))
+            self.stack = stack.pop_all()
+        return self
+
+    def _join(self) -> "Workers":
+        from distributed import Client
+
+        given = (
+            {"scheduler_file": str(self.scheduler)} if isinstance(self.scheduler, Path) else {"address": self.scheduler}
+        )
+        if (
+            isinstance(self.scheduler, Path) and not self.scheduler.is_file()
+        ):  # for which a client would wait without end
+            raise LmcError(
+                f"scheduler_file={str(self.scheduler)!r}: is not there; must be one that `dask scheduler` wrote"
+            )
+        with ExitStack() as stack:
+            try:
+                self.client = stack.enter_context(Client(**given, timeout=REACHED))
+            except (OSError, ValueError, TypeError) as error:
+                raise LmcError(
+                    f"scheduler={str(self.scheduler)!r}: cannot be reached ({first_line(error)}); must be one such as tcp://10.0.0.1:8786"
+                ) from None
+            threads = self.client.nthreads()
+            if several := [name for name, n in threads.items() if n > 1]:
+                raise LmcError(f"scheduler: its worker {several[0]} has several threads; must have one (--nthreads 1)")
+            self.dask, self.n = [], len(threads)
             self.stack = stack.pop_all()
         return self
 
@@ -78,7 +112,8 @@ class Workers:
             ) from None
 
     def _check(self) -> None:
-        if any(process.poll() is not None for process in self.dask):
+        lost = self.scheduler is not None and self.client.status != "running"
+        if lost or any(process.poll() is not None for process in self.dask):
             raise LmcError(
                 "workers: Dask ended before they had done their work; what was stored is kept; try workers=1"
             )
@@ -88,12 +123,17 @@ _current: ContextVar[Workers | None] = ContextVar("current workers", default=Non
 
 
 @contextmanager
-def side_by_side(n: int) -> Iterator[None]:
-    """Within this context networks are trained and pairs measured in `n` processes; 1 is this process alone."""
-    if n == 1:
+def side_by_side(n: int, scheduler: str | Path | None = None) -> Iterator[None]:
+    """Within this context networks are trained and pairs measured in `n` processes; 1 is this process alone.
+
+    Args:
+        n: how many.
+        scheduler: as in `Workers`, in place of processes of its own.
+    """
+    if n == 1 and scheduler is None:
         yield
         return
-    with Workers(n) as workers:
+    with Workers(n, scheduler) as workers:
         token = _current.set(workers)
         try:
             yield

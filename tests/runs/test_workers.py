@@ -1,13 +1,21 @@
 """Training in processes side by side: who ends with whom, and what is heard of what went wrong there."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
 
+import pytest
 import torch
+from distributed import Client
 from tagged import alive, commands, tagged_environment, until
 
 import lmclib as lmc
+from lmclib.errors import LmcError
+from lmclib.root import ROOT
+from lmclib.runs import workers
+from lmclib.runs.workers import current_workers, side_by_side
 
 SPEC = lmc.ForkSpec(model="mlp-8", fork_epochs=(0,), recipe=lmc.Recipe(epochs=1, batch_size=128, milestones=()))
 ENDLESS = """
@@ -43,3 +51,63 @@ def test_side_by_side_processes_train_the_same_bits(tmp_path):
     for k in range(2):
         one, two = here.child(0, k), there.child(0, k)
         assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """A cluster that somebody else started: its scheduler file, and what starts more workers of so many threads."""
+    from lmclib.processes import ChildProcesses
+
+    found, dask = tmp_path / "scheduler.json", [sys.executable, "-m", "dask"]
+    meeting = ["--scheduler-file", str(found), "--host", "127.0.0.1", "--no-dashboard"]
+    with ChildProcesses() as processes:
+        environment = {**os.environ, "DASK_LOGGING__DISTRIBUTED": "critical", "PYTHONPATH": str(ROOT)}
+        processes.start([*dask, "scheduler", *meeting, "--port", "0"], env=environment)
+        until(found.exists, 60, "the scheduler is there")
+
+        def more(threads):
+            size = ["--nworkers", "1", "--nthreads", str(threads), "--local-directory", str(tmp_path / "dask")]
+            processes.start([*dask, "worker", *meeting, *size], env=environment)
+            with Client(scheduler_file=str(found)) as client:
+                client.wait_for_workers(1, timeout=60)
+
+        yield found, more
+
+
+def test_workers_of_another_cluster_train_the_same_bits_and_are_left_as_they_are(cluster, tmp_path):
+    found, more = cluster
+    more(1)
+    here = lmc.fork(SPEC, tmp_path / "here", progress=False)
+    address = json.loads(found.read_text())["address"]
+    for scheduler in (found, address):
+        with side_by_side(1, scheduler):
+            assert current_workers().n == 1
+            there = lmc.fork(SPEC, tmp_path / f"there{scheduler == found}", progress=False)
+        for k in range(2):
+            one, two = here.child(0, k), there.child(0, k)
+            assert all(torch.equal(one[key], two[key]) for key in one)
+    with Client(address) as client:
+        assert len(client.nthreads()) == 1
+
+
+def test_workers_of_several_threads_are_refused(cluster):
+    found, more = cluster
+    more(2)
+    with pytest.raises(LmcError, match=r"has several threads; must have one \(--nthreads 1\)"), side_by_side(1, found):
+        pass
+
+
+def test_a_scheduler_that_is_not_there_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "REACHED", 1)
+    with (
+        pytest.raises(LmcError, match="is not there; must be one that `dask scheduler` wrote"),
+        side_by_side(1, tmp_path / "none"),
+    ):
+        pass
+    for address in ("tcp://127.0.0.1:1", "nowhere"):
+        with (
+            pytest.raises(LmcError, match=r"cannot be reached \(.*\); must be one such as tcp:") as said,
+            side_by_side(1, address),
+        ):
+            pass
+        assert "\n" not in str(said.value)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import struct
 import tempfile
 import threading
 from pathlib import Path
@@ -11,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from disks import fill, forbidden, read_only, small_disk
+from hostile import hostile_checkpoints
 
 from lmclib import locks
 from lmclib.data.digits import digits
@@ -163,27 +163,14 @@ def test_a_table_that_is_none_is_computed_anew(content, tmp_path):
     assert all("\n" not in str(warning.message) for warning in said)
 
 
-HUGE = json.dumps(
-    {"w": {"dtype": "F32", "shape": [2_500_000_000_000], "data_offsets": [0, 10_000_000_000_000]}}
-).encode()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        struct.pack("<Q", 10_000_000_000_000) + b"{}",  # a header of 10 TB
-        struct.pack("<Q", len(HUGE)) + HUGE,  # a tensor of 10 TB
-        b"",
-        b"\x80\x04.",  # what pickle would read
-    ],
-    ids=["header", "tensor", "empty", "pickle"],
-)
-def test_a_hostile_checkpoint_is_set_aside(content, tmp_path):
-    path = planted(tmp_path / "run", "a", "safetensors", content)
+@pytest.mark.parametrize("what", hostile_checkpoints(Path("touched")))
+def test_a_hostile_checkpoint_is_set_aside(what, tmp_path):
+    path = planted(tmp_path / "run", "a", "safetensors", hostile_checkpoints(tmp_path / "touched")[what])
     with pytest.warns(UserWarning, match=r"is damaged \(no valid safetensors") as said:
         assert Store(tmp_path).load_state("run", "a") is None
     assert "\n" not in str(said[0].message)
     assert not path.exists()
+    assert not (tmp_path / "touched").exists()
 
 
 @pytest.mark.parametrize("text", [b'{"kind": "squa', b"", b"\xff\xfe", b"[]"])

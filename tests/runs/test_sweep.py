@@ -1,0 +1,72 @@
+"""Training families that need not be alike: what they share is trained once, by however many processes."""
+
+import torch
+
+import lmclib as lmc
+from lmclib.runs.family import Family
+from lmclib.runs.joint import train
+from lmclib.runs.sweep import train_sweep, training_waves
+from lmclib.runs.workers import side_by_side
+from lmclib.store.store import Store
+
+RECIPE = lmc.Recipe(epochs=2, batch_size=128, milestones=(1,))
+SPEC = lmc.ForkSpec(model="mlp-8", fork_epochs=(0, 1), siblings=2, recipe=RECIPE)
+
+
+def changed(**changes):
+    own = {name: changes.pop(name) for name in list(changes) if name in lmc.Recipe.model_fields}
+    return SPEC.model_copy(update={**changes, "recipe": RECIPE.model_copy(update=own)})
+
+
+def families(specs, root):
+    return [Family(spec, Store(root)) for spec in specs]
+
+
+OVERLAPPING = [
+    SPEC,
+    changed(fork_epochs=(0,)),
+    changed(siblings=3),
+    changed(checkpoint_epochs=(1, 2)),
+    changed(schedule_after_fork="reset"),
+    changed(seed=1),
+    changed(lr=0.05),
+]
+
+
+def test_families_of_one_parent_are_never_in_one_wave(tmp_path):
+    waves = training_waves(families(OVERLAPPING, tmp_path))
+    seen = [[family.spec for group in wave for family in group.families] for wave in waves]
+    assert [len(wave) for wave in seen] == [3, 1, 1, 1, 1]
+    assert seen[0] == [SPEC, changed(seed=1), changed(lr=0.05)]
+    assert [len(group.families) for group in waves[0]] == [2, 1], "seeds train together, rates do not"
+
+
+def states(found):
+    return {
+        (family.child_address(step, k), epoch): family.child(step / family.epoch_steps, k, epoch)
+        for family in found
+        for step in family.fork_steps
+        for k in range(family.spec.siblings)
+        for epoch in family.epochs(step / family.epoch_steps)
+    }
+
+
+def test_all_are_trained_with_the_bits_that_each_has_by_itself_and_by_two_processes(tmp_path, monkeypatch):
+    one, two = families(OVERLAPPING, tmp_path / "one"), families(OVERLAPPING, tmp_path / "two")
+    trained = []
+    monkeypatch.setattr(
+        "lmclib.runs.joint.train", lambda *given, **more: (trained.append(given[3]), train(*given, **more))
+    )
+    train_sweep(training_waves(one), progress=False)
+    assert len(trained) == 6, "a group each, and none for what the first family of its parent has trained already"
+    with side_by_side(2):
+        train_sweep(training_waves(two), progress=False)
+    alone = lmc.fork(OVERLAPPING[2], tmp_path / "alone", progress=False)
+    for root in (one, two):
+        found = states(root)
+        assert len(found) == len(states(one))
+        for key, state in [*states(one).items(), *states([alone]).items()]:
+            assert all(torch.equal(found[key][name], value) for name, value in state.items())
+    trained.clear()
+    train_sweep(training_waves(families(OVERLAPPING, tmp_path / "one")), progress=False)
+    assert not trained
