@@ -30,7 +30,7 @@ RECIPES: Mapping[str, Mapping[str, object]] = MappingProxyType(
 BATCH_SIZE = {"smoke": 32, "digits": 32, "cifar": 128, "paper": 128}
 COMMON = {"model": ALL, "data": OWN, "seed": 0, "seeds": 5, "epochs": None, "lr": None, "few_examples": 360}
 ARCHITECTURES = {
-    "smoke": {**COMMON, "seeds": 2},
+    "smoke": {**COMMON, "seeds": 2, "few_examples": 100},
     "digits": COMMON,
     "cifar": {**COMMON, "seeds": 3, "few_examples": 1_000},
     "paper": {**COMMON, "seeds": 3, "few_examples": 5_000},
@@ -38,7 +38,7 @@ ARCHITECTURES = {
 # of each scale: networks, their data and epochs
 NETWORKS: Mapping[str, Mapping[str, tuple[str, int]]] = MappingProxyType(
     {
-        "smoke": {"mlp-12-12-12": ("digits", 2), "vit-p4-d16-l1": ("digits", 2), "gpt-d16-l1": ("topics@8", 1)},
+        "smoke": {"mlp-12-12-12": ("digits", 2), "vit-p4-d8-l1": ("digits", 1), "gpt-d8-l1": (f"{TOPICS}@128", 1)},
         "digits": {
             "mlp-64-64-64": ("digits", 24),
             "vgg11-w4-none": ("digits", 12),

@@ -81,7 +81,7 @@ LAYERS = {
 }
 # other recipes: some forks of the chapter on forking, and several learning rates for the first of them
 OTHER_RECIPES = {
-    "smoke": {**FORKING["smoke"], "seeds": 2, "fork_epochs": (0, 1), "rates": (0.1,)},
+    "smoke": {**FORKING["smoke"], "model": "mlp-12-12-12", "seeds": 2, "fork_epochs": (0, 1), "rates": (0.1,)},
     "digits": {
         **FORKING["digits"],
         "model": "resnet8-w8",  # as three recipes are trained, and several rates
