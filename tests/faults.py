@@ -50,7 +50,7 @@ SLOW = 300  # seconds after which a process is taken to hang
 def context() -> multiprocessing.context.BaseContext:
     """Processes that start at once, as all that is heavy is loaded before they begin."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["faults"])
+    processes.set_forkserver_preload(["warmed", "faults"])
     return processes
 
 

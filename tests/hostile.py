@@ -149,7 +149,7 @@ def hostile_bundles(folder: Path) -> Iterator[tuple[str, Path, str]]:
     yield "10 TB that are not there", huge, "is no bundle, or an incomplete one"
     head.size = 10**13
     (folder / "vast.tar").write_bytes(head.tobuf(tarfile.GNU_FORMAT))
-    yield "a list of contents of 10 TB", folder / "vast.tar", "is no bundle, or an incomplete one"
+    yield "a list of contents of 10 TB", folder / "vast.tar", "is where the list of contents, bundle.json, must be"
     for what, content in (
         ("a pickle", pickle.dumps(Touch(folder / "touched"))),
         ("nothing", b""),

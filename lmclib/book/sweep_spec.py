@@ -445,3 +445,9 @@ class _Loader(yaml.SafeLoader):
         if twice := [name for name in names if names.count(name) > 1]:
             raise yaml.YAMLError(f"{twice[0]!r} is given twice, in line {node.start_mark.line + 1}")
         return super().construct_mapping(node, deep)
+
+
+# as in JSON and in today's YAML: numbers, where PyYAML would see text
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)

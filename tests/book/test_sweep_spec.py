@@ -1,6 +1,7 @@
 """The language of sweeps: what is valid survives a round trip, what is not is refused with its path."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_every_public_measure_of_a_cube_can_be_asked_for():
 
 
 def test_values_are_what_the_parameters_make_of_them():
-    (one,) = points({**FORK, "grid": {"lr": ["1e-3"]}})  # YAML takes 1e-3 for text
+    (one,) = points({**FORK, "grid": {"lr": ["1e-3"]}})
     assert one.swept == {"lr": 0.001}
     one, two = points({**CHAPTER, "grid": {"fork_epochs": ["[0, 1]", 0]}})
     assert (one.swept["fork_epochs"], two.swept["fork_epochs"]) == ([0, 1], [0])
@@ -74,7 +75,7 @@ def test_paths_are_meant_from_the_current_folder():
         ),
         ({**FORK, "grid": {"lr": [float("inf")]}}, ["grid.lr[0]: must be finite"]),
         ({**FORK, "grid": {"lr": [None]}}, ["grid.lr[0]: must be a number, text, or a list of them"]),
-        ({**FORK, "grid": {"seed": range(10_001)}}, ["grid.seed: must be a valid list"]),
+        ({**FORK, "grid": {"seed": 3}}, ["grid.seed: must be a valid list"]),
         ({**FORK, "grid": {"seed": [*range(10_001)]}}, ["grid: has 10,001 points; must have at most 10,000"]),
         ({**FORK, "grid": {"seed": [0, 1, 0]}}, ["grid.seed[2]: is the same point as grid.seed[0]"]),
         ({**FORK, "grid": {"epochs": [3, 4]}}, ["grid.epochs: is given in fork, too"]),
@@ -243,7 +244,7 @@ def test_a_valid_sweep_survives_a_round_trip(tmp_path_factory, said):
     sweep = sweep_of(said)
     path = tmp_path_factory.mktemp("spec") / "spec.yaml"
     expected = [(dict(point.swept), dict(point.given)) for point in sweep_points(sweep, path.parent)]
-    for write in (yaml.safe_dump, json.dumps):
+    for write in (partial(yaml.safe_dump, sort_keys=False), json.dumps):  # the order is that of the points
         path.write_text(write(dumped(sweep)))
         again = read_sweep(path)
         assert again == sweep
