@@ -12,7 +12,7 @@ from lmclib.data.clients import class_shares
 from lmclib.errors import LmcError
 from lmclib.measures.layerwise import layer_barriers, layer_table
 from lmclib.root import RUNS
-from lmclib.runs.federated import FederatedSpec, Federation, choose_layers
+from lmclib.runs.federated import FederatedSpec, Federation
 from lmclib.runs.local_training import LocalTraining
 from lmclib.store.dry_run import NotRun, current_dry_run
 from lmclib.store.store import Store
@@ -35,18 +35,13 @@ def federated_accuracy(
         progress: whether to show a progress bar.
 
     Returns:
-        The rows of `federated_rounds` with `case` (the split in words), `split_over_clients`, `beta`, `averaged`, `seed`, and
-        `layers`, the names of the averaged layers joined by commas.
+        The rows of `federated_rounds` with `layers`, the names of the averaged layers joined by commas, and `case` (the split in
+        words), `split_over_clients`, `beta`, `averaged`, `seed`.
 
     Raises:
         LmcError: a spec that cannot be run, said before any compute; no specs.
     """
-
-    def asked(federation: Federation) -> pd.DataFrame:
-        chosen = choose_layers(federation.spec.averaged, federation.layers, lambda: _by_barrier(federation))
-        return federation.rounds(chosen).assign(layers=", ".join(chosen))
-
-    return _of_each(specs, store, "federated runs", progress, asked)
+    return _of_each(specs, store, "federated runs", progress, lambda own: own.rounds(first_barriers))
 
 
 def unaveraged_layers(
@@ -145,12 +140,6 @@ def _cube(training: LocalTraining, split: str) -> LayerCube:
         raise LmcError("clients=1: must be at least 2, as barriers are between the first two")
     one, two, *_ = training.states
     return LayerCube(training.nets[0], one, two, training.data.pair(split, training.dtype))
-
-
-def _by_barrier(federation: Federation) -> list[str]:
-    """The layers of a run, the one with the highest barrier first; of equal ones the one nearer to the input."""
-    table = federation.table(first_barriers, local_epochs=federation.spec.local_epochs)
-    return table.sort_values("loss_barrier", ascending=False, kind="stable").layer.tolist()
 
 
 def _of_each(

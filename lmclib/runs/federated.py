@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 
@@ -20,6 +20,7 @@ from lmclib.errors import LmcError
 from lmclib.networks.build import initialise, model_factory
 from lmclib.networks.layers import find_layers
 from lmclib.runs.local_training import LocalTraining, bytes_of
+from lmclib.store.dry_run import current_dry_run
 from lmclib.store.roots import Code
 from lmclib.store.store import Store
 from lmclib.store.tables import Question
@@ -126,7 +127,8 @@ class Federation:
         self.factory = model_factory(spec.model)
         self.card = store.data_card(spec.data)
         check_split(self.card.n_train, spec.clients, spec.split, spec.beta, spec.shards)
-        choose_layers(spec.averaged, self.layers, lambda: self.layers)
+        if current_dry_run() is None:  # looking things up needs no network
+            choose_layers(spec.averaged, self.layers, lambda: self.layers)
         if spec.clients < 2 and isinstance(spec.averaged, str) and RANKED.fullmatch(spec.averaged):
             raise LmcError(
                 f"clients=1: must be at least 2 for averaged={spec.averaged!r}, as barriers are between the first two"
@@ -164,6 +166,12 @@ class Federation:
         given = ("model", "clients", "split", "lr", "momentum", "batch_size", "weight_decay", "augment", "seed")
         return {**{name: getattr(spec, name) for name in given}, **by, **shared_out, "data": self.card.content}
 
+    @cached_property
+    def code(self) -> Code:
+        """The code that builds the network."""
+        model = self.spec.model
+        return Code((self.factory, initialise)) if ":" in model else _code_of_model(model)
+
     @property
     def labels(self) -> dict[str, object]:
         """The columns that tell this run from others."""
@@ -191,22 +199,46 @@ class Federation:
             measure: a function of `LocalTraining`, which it may train, and of options.
             **options: plain values.
         """
-        model = self.spec.model
-        code = _code.__wrapped__(measure, model) if ":" in model else _code(measure, model)
-        summary = {"model": model, "data": self.card.label, "seed": self.spec.seed}
-        question = replace(Question.of(measure, options, self.description, networks=[summary]), code=code)
+        return self._remembered(measure, options, (), lambda: measure(self.start(), **options))
 
-        def compute() -> pd.DataFrame:
-            with one_thread(), full_precision():
-                return measure(self.start(), **options)
+    def rounds(self, rank: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+        """`federated_rounds` of these clients, with `layers`, the names of the averaged layers joined by commas.
 
-        return self.store.table(question, compute)
-
-    def rounds(self, averaged: Sequence[str]) -> pd.DataFrame:
-        """`federated_rounds` of these clients, averaging the layers of these names."""
+        Args:
+            rank: measures what `top:N` and `bottom:N` choose by, as `first_barriers` does; asked only where it matters.
+        """
         spec = self.spec
         how = {"rounds": spec.rounds, "local_epochs": spec.local_epochs, "keep_momentum": spec.keep_momentum}
-        return self.table(federated_rounds, averaged=[name for name in self.layers if name in averaged], **how)
+
+        def compute() -> pd.DataFrame:
+            chosen = choose_layers(spec.averaged, self.layers, lambda: self.by_barrier(rank))
+            return federated_rounds(self.start(), chosen, **how).assign(layers=", ".join(chosen))
+
+        ranked = isinstance(spec.averaged, str) and RANKED.fullmatch(spec.averaged)
+        asked = {"averaged": spec.averaged, **how}  # as given, so that looking it up needs no network
+        return self._remembered(federated_rounds, asked, (choose_layers, *((rank,) if ranked else ())), compute)
+
+    def by_barrier(self, rank: Callable[..., pd.DataFrame]) -> list[str]:
+        """The names of the layers, the one with the highest barrier first; of equal ones the one nearer to the input."""
+        table = self.table(rank, local_epochs=self.spec.local_epochs)
+        return table.sort_values("loss_barrier", ascending=False, kind="stable").layer.tolist()
+
+    def _remembered(
+        self,
+        measure: Callable[..., pd.DataFrame],
+        options: Mapping[str, object],
+        also: tuple[Callable, ...],
+        compute: Callable[[], pd.DataFrame],
+    ) -> pd.DataFrame:
+        summary = {"model": self.spec.model, "data": self.card.label, "seed": self.spec.seed}
+        code = Code((), (_code_of(measure, *also), _code_of(split_clients, LocalTraining), self.code))
+        question = replace(Question.of(measure, options, self.description, networks=[summary]), code=code)
+
+        def computed() -> pd.DataFrame:
+            with one_thread(), full_precision():
+                return compute()
+
+        return self.store.table(question, computed)
 
 
 def federated_rounds(
@@ -290,9 +322,14 @@ def choose_layers(
     return tuple(name for name in layers if name in chosen)
 
 
-@cache  # for many runs, as a fingerprint of code takes a while
-def _code(measure: Callable[..., pd.DataFrame], model: str) -> Code:
-    return Code((measure, model_factory(model), initialise, split_clients, LocalTraining))
+@cache  # one for many runs, as a fingerprint of code takes a while
+def _code_of(*roots: Callable) -> Code:
+    return Code(roots)
+
+
+@cache
+def _code_of_model(model: str) -> Code:
+    return Code((model_factory(model), initialise))
 
 
 @cache

@@ -65,6 +65,7 @@ class LocalTraining:
         first = next(self.nets[0].parameters())
         self.device, self.dtype = first.device, first.dtype
         self.layers = find_layers(self.nets[0], torch.zeros(2, *data.shape, dtype=self.dtype, device=self.device))
+        self.parameters = [list(net.parameters()) for net in self.nets]
         self.forget_momentum()
         test = self.data.test
         self.tests = [(self._normal(test.x[client.test]), test.y[client.test]) for client in clients]
@@ -78,7 +79,8 @@ class LocalTraining:
         for k, net in enumerate(self.nets):
             net.train()
             for x, y in self._batches(k):
-                loss = sgd_step(net, self.velocities[k], x, y, self.lr, self.momentum, self.weight_decay)
+                loss = F.cross_entropy(net(x), y)
+                sgd_step(loss, self.parameters[k], self.velocities[k], self.lr, self.momentum, self.weight_decay)
             if not loss.isfinite():
                 raise Diverged(
                     f"lr={self.lr:g}: the loss of client {k} is no longer finite in epoch {self.epoch + 1}; try a lower lr"
@@ -104,7 +106,7 @@ class LocalTraining:
 
     def forget_momentum(self) -> None:
         """Set the momentum of every client to zero."""
-        self.velocities = [[torch.zeros_like(p) for p in net.parameters()] for net in self.nets]
+        self.velocities = [[torch.zeros_like(p) for p in own] for own in self.parameters]
 
     def local_accuracies(self) -> Tensor:
         """The accuracy of every client on its own test set, (K,) float64."""
@@ -149,38 +151,31 @@ def _plain(data: Dataset) -> Dataset:
 
 
 def sgd_step(
-    net: nn.Module, velocities: list[Tensor], x: Tensor, y: Tensor, lr: float, momentum: float, weight_decay: float
-) -> Tensor:
-    r"""One step of SGD, $v \leftarrow \mu v + \nabla L + \lambda\theta$, $\theta \leftarrow \theta - \eta v$, in place; the loss.
+    loss: Tensor, parameters: list[Tensor], velocities: list[Tensor], lr: float, momentum: float, weight_decay: float
+) -> None:
+    r"""One step of SGD in place, $v \leftarrow \mu v + \nabla L + \lambda\theta$, $\theta \leftarrow \theta - \eta v$.
 
     Args:
-        net: the network.
+        loss: L, of the parameters.
+        parameters: θ.
         velocities: v, a tensor a parameter.
-        x: inputs (B, ...).
-        y: labels (B,).
         lr: η.
         momentum: μ.
         weight_decay: λ.
 
     Example:
-        >>> net = nn.Linear(1, 2, bias=False)
-        >>> _ = nn.init.zeros_(net.weight)
-        >>> v = [torch.zeros(2, 1)]
-        >>> for _ in range(2):  # at zero weights the gradient is softmax less label, ∓½; momentum 1 takes it twice
-        ...     _ = nn.init.zeros_(net.weight)
-        ...     _ = sgd_step(net, v, torch.ones(1, 1), torch.tensor([0]), lr=1.0, momentum=1.0, weight_decay=0.0)
-        >>> net.weight.flatten().tolist()
-        [1.0, -1.0]
+        >>> theta, v = torch.ones(1, requires_grad=True), torch.zeros(1)
+        >>> for _ in range(2):  # L = θ²: v is 2, then 2 + 2 · 0
+        ...     sgd_step((theta**2).sum(), [theta], [v], lr=0.5, momentum=1.0, weight_decay=0.0)
+        >>> theta.item(), v.item()
+        (-1.0, 2.0)
     """
-    parameters = list(net.parameters())
-    loss = F.cross_entropy(net(x), y)
     gradients = list(torch.autograd.grad(loss, parameters))
     with torch.no_grad():
         torch._foreach_add_(gradients, parameters, alpha=weight_decay)
         torch._foreach_mul_(velocities, momentum)
         torch._foreach_add_(velocities, gradients)
         torch._foreach_add_(parameters, velocities, alpha=-lr)
-    return loss.detach()
 
 
 def weighted_average(states: Sequence[Mapping[str, Tensor]], sizes: Sequence[int], keys: Sequence[str]) -> State:

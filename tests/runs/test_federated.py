@@ -243,8 +243,7 @@ SPEC = lmc.FederatedSpec(model="mlp-4", clients=3, rounds=1, local_epochs=1)
 
 def test_rounds_are_remembered_by_what_decides_them(tmp_path, monkeypatch):
     def table(**changes):
-        federation = lmc.Federation(SPEC.model_copy(update=changes), Store(tmp_path))
-        return federation.rounds(federation.layers)
+        return lmc.Federation(SPEC.model_copy(update=changes), Store(tmp_path)).rounds(lmc.first_barriers)
 
     first = table()
     trained = []
@@ -268,5 +267,16 @@ def test_rounds_are_remembered_by_what_decides_them(tmp_path, monkeypatch):
 
 def test_a_dry_run_computes_nothing(tmp_path):
     with dry_run(), pytest.raises(NotRun, match="federated_rounds: not measured yet"):
-        lmc.Federation(SPEC, Store(tmp_path / "none")).rounds(LAYERS)
+        lmc.Federation(SPEC, Store(tmp_path / "none")).rounds(lmc.first_barriers)
     assert not (tmp_path / "none").exists()
+
+
+def test_looking_up_builds_no_network(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    spec = SPEC.model_copy(update={"averaged": "top:1"})
+    table = lmc.Federation(spec, store).rounds(lmc.first_barriers)
+    monkeypatch.setattr("lmclib.runs.federated.initialise", lambda *_: pytest.fail("builds"))
+    monkeypatch.setattr("lmclib.runs.federated._layers_by_name", lambda *_: pytest.fail("builds"))
+    monkeypatch.setattr("lmclib.runs.federated.load_data", lambda *_: pytest.fail("loads"))
+    with dry_run():
+        assert lmc.Federation(spec, store).rounds(lmc.first_barriers).equals(table)
