@@ -92,7 +92,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="As plain JSON.")]
 app = typer.Typer(
     cls=_Commands,
     help="Linear mode connectivity: a book that runs, and what it is made of.",
-    epilog="Exit status: 0; 1 for a failure, said in a line; 2 for wrong use; 3 where the time of `measure` was up.",
+    epilog="Exit status: 0; 1 for a failure, said in a line; 2 for wrong use; 3 where the time of `measure` was up, or a sweep was stopped.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,  # what is no LmcError is a mistake of ours, and shows Python's own traceback
