@@ -28,7 +28,16 @@ RECIPES: Mapping[str, Mapping[str, object]] = MappingProxyType(
     }
 )
 BATCH_SIZE = {"smoke": 32, "digits": 32, "cifar": 128, "paper": 128}
-COMMON = {"model": ALL, "data": OWN, "seed": 0, "seeds": 5, "epochs": None, "lr": None, "few_examples": 360}
+COMMON = {
+    "model": ALL,
+    "data": OWN,
+    "seed": 0,
+    "seeds": 5,
+    "epochs": None,
+    "lr": None,
+    "precision": "float32",
+    "few_examples": 360,
+}
 ARCHITECTURES = {
     "smoke": {**COMMON, "seeds": 2, "few_examples": 100},
     "digits": COMMON,
@@ -67,20 +76,16 @@ def architecture_specs(settings: Settings) -> dict[str, list[ForkSpec]]:
     """The experiments of every network of a scale, or of the one that the settings name: siblings of one fork, at initialisation.
 
     Args:
-        settings: of the chapter, with `ARCHITECTURES`; `model` is `all` or a network's name, `data` is `own` or a data set's name,
-            `epochs` and `lr` are each network's own unless given.
+        settings: of the chapter, with `ARCHITECTURES`; `model` is `all` or a network's name, `data` is `own` or a data set's name (among
+            all networks those that can take it do), `epochs` and `lr` are each network's own unless given.
 
     Returns:
         A list of experiments, one a seed, by the network's name.
 
     Raises:
-        LmcError: data without one network that they are for.
+        LmcError: text for a network that takes images, or images for one that takes text.
     """
     known = NETWORKS[settings.profile]
-    if settings.model == ALL and settings.data != OWN:
-        raise LmcError(
-            f"data={settings.data!r}: networks take images or text; give the model, too, such as {next(iter(known))!r}"
-        )
     names = list(known) if settings.model == ALL else [settings.model]
     return {name: [_spec(name, settings, seed) for seed in _seeds(settings)] for name in names}
 
@@ -126,20 +131,20 @@ def _seeds(settings: Settings) -> range:
 def _spec(model: str, settings: Settings, seed: int) -> ForkSpec:
     known = NETWORKS[settings.profile]
     alike = next((name for name in known if name.split("-")[0] == model.split("-")[0]), next(iter(known)))
-    data, epochs = known.get(model, known[alike])
-    data = data if settings.data == OWN else settings.data
-    if settings.data != OWN and is_text(data) != model.startswith("gpt"):
-        raise LmcError(
-            f"model={model!r}: {'takes no text' if is_text(data) else 'takes text, not images'}; data={data!r}"
-        )
+    own, epochs = known.get(model, known[alike])
+    fits = settings.data != OWN and is_text(settings.data) == model.startswith("gpt")
+    if settings.data != OWN and not fits and settings.model != ALL:
+        takes = "text, not images" if model.startswith("gpt") else "images, not text"
+        raise LmcError(f"data={settings.data!r}: model={model!r} takes {takes}")
     recipe = recipe_of(model, settings.profile, settings.epochs or epochs)
     recipe = recipe if settings.lr is None else recipe.model_copy(update={"lr": settings.lr})
     return ForkSpec(
         model=model,
-        data=data,
+        data=settings.data if fits else own,
         fork_epochs=(0,),
         siblings=2,
         seed=seed,
         recipe=recipe,
         checkpoint_epochs=measured_epochs(recipe.epochs),
+        precision=settings.precision,
     )

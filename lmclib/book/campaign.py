@@ -17,6 +17,9 @@ CHAPTERS = (
     "layerwise_barriers",
     "hessian_predictions",
     "beyond_second_order",
+    "architectures",
+    "learning_rate",
+    "robustness",
 )  # the most telling first
 LOWEST = 19  # priority: whatever else the machine does comes first
 
