@@ -94,9 +94,14 @@ def over_rounds(rounds: pd.DataFrame) -> alt.Chart:
         alt.Chart(_intervals(table, keys).round(4))
         .transform_filter("datum.case == which && datum.when == when")
         .encode(x=alt.X("round:Q", title="round", scale=alt.Scale(domain=[numbers[0], max(numbers[-1], numbers[0] + 1)], nice=False),
-                        axis=alt.Axis(format="d", tickMinStep=1)))
+                        axis=alt.Axis(format="d", values=numbers)))
     )  # fmt: skip
-    colour = alt.Color("averaged:N", title="averaged", scale=alt.Scale(domain=sets))
+    colour = alt.Color(
+        "averaged:N",
+        title="averaged",
+        scale=alt.Scale(domain=sets),
+        legend=alt.Legend(symbolOpacity=1, symbolType="stroke"),
+    )
     scale = alt.Scale(domain=[0, 1])
     band = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q", color=colour)
     lines = base.mark_line(point=True).encode(
