@@ -213,11 +213,12 @@ def worker_killed(n: int, folder: Path, workers: int = 3, seeds: int = 3, epochs
     alone = Swept(said, folder / "alone", folder).run(progress=False)
     swept, killed = Swept(said, folder / "store", folder), []
 
+    total = len(finished(folder / "alone"))
+
     def kill(pids: dict[str, int]) -> None:
-        for pid in [*pids.values()][:n]:
+        for k, pid in enumerate([*pids.values()][:n], 1):
             stop = time.monotonic() + SLOW
-            want = len(finished(folder / "store")) + 3  # it has done a few things since, and not all
-            while len(finished(folder / "store")) < want and time.monotonic() < stop:
+            while len(finished(folder / "store")) < k * total / (n + 1) and time.monotonic() < stop:
                 time.sleep(0.02)
             if psutil.pid_exists(pid):
                 os.kill(pid, signal.SIGKILL)
@@ -230,7 +231,6 @@ def worker_killed(n: int, folder: Path, workers: int = 3, seeds: int = 3, epochs
         killer.start()
         table = swept.run(progress=False)
         killer.join()
-    total = len(finished(folder / "alone"))
     assert len(killed) == n
     assert killed[-1] < total, "killed after its end"
     pd.testing.assert_frame_equal(table, alone)
