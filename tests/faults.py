@@ -63,13 +63,18 @@ def measured(specs: list[lmc.ForkSpec], store: Path) -> pd.DataFrame:
 
 def content(store: Path) -> dict[str, bytes]:
     """All that decides results in a store; where and when it was made is another matter."""
+    return {name: (store / name).read_bytes() for name in names(store)}
+
+
+def names(store: Path) -> list[str]:
+    """The files that are meant, of which none need be there still."""
     kept = [path for path in store.rglob("*") if path.suffix in (".safetensors", ".parquet")]
-    return {path.relative_to(store).as_posix(): path.read_bytes() for path in kept}
+    return [path.relative_to(store).as_posix() for path in kept]
 
 
 def finished(store: Path) -> set[str]:
     """The files of a store that stay."""
-    return {name for name in content(store) if not Path(name).name.startswith(PLACE)}
+    return {name for name in names(store) if not Path(name).name.startswith(PLACE)}
 
 
 def train_noting_places(spec: lmc.ForkSpec, store: Path, begun: object) -> None:
@@ -212,7 +217,6 @@ def worker_killed(n: int, folder: Path, workers: int = 3, seeds: int = 3, epochs
     said = sweep_of(sweep(epochs, seeds))
     alone = Swept(said, folder / "alone", folder).run(progress=False)
     swept, killed = Swept(said, folder / "store", folder), []
-
     total = len(finished(folder / "alone"))
 
     def kill(pids: dict[str, int]) -> None:
