@@ -63,13 +63,18 @@ def measured(specs: list[lmc.ForkSpec], store: Path) -> pd.DataFrame:
 
 def content(store: Path) -> dict[str, bytes]:
     """All that decides results in a store; where and when it was made is another matter."""
+    return {name: (store / name).read_bytes() for name in names(store)}
+
+
+def names(store: Path) -> list[str]:
+    """The files that are meant, of which none need be there still."""
     kept = [path for path in store.rglob("*") if path.suffix in (".safetensors", ".parquet")]
-    return {path.relative_to(store).as_posix(): path.read_bytes() for path in kept}
+    return [path.relative_to(store).as_posix() for path in kept]
 
 
 def finished(store: Path) -> set[str]:
     """The files of a store that stay."""
-    return {name for name in content(store) if not Path(name).name.startswith(PLACE)}
+    return {name for name in names(store) if not Path(name).name.startswith(PLACE)}
 
 
 def train_noting_places(spec: lmc.ForkSpec, store: Path, begun: object) -> None:
@@ -212,12 +217,12 @@ def worker_killed(n: int, folder: Path, workers: int = 3, seeds: int = 3, epochs
     said = sweep_of(sweep(epochs, seeds))
     alone = Swept(said, folder / "alone", folder).run(progress=False)
     swept, killed = Swept(said, folder / "store", folder), []
+    total = len(finished(folder / "alone"))
 
     def kill(pids: dict[str, int]) -> None:
-        for pid in [*pids.values()][:n]:
+        for k, pid in enumerate([*pids.values()][:n], 1):
             stop = time.monotonic() + SLOW
-            want = len(finished(folder / "store")) + 3  # it has done a few things since, and not all
-            while len(finished(folder / "store")) < want and time.monotonic() < stop:
+            while len(finished(folder / "store")) < k * total / (n + 1) and time.monotonic() < stop:
                 time.sleep(0.02)
             if psutil.pid_exists(pid):
                 os.kill(pid, signal.SIGKILL)
@@ -230,7 +235,6 @@ def worker_killed(n: int, folder: Path, workers: int = 3, seeds: int = 3, epochs
         killer.start()
         table = swept.run(progress=False)
         killer.join()
-    total = len(finished(folder / "alone"))
     assert len(killed) == n
     assert killed[-1] < total, "killed after its end"
     pd.testing.assert_frame_equal(table, alone)
