@@ -7,7 +7,7 @@ from lmclib.data.cifar10 import UNSEEN, cifar10
 from lmclib.data.dataset import DataCard, Dataset
 from lmclib.data.digits import digits
 from lmclib.data.folder import folder, folder_root
-from lmclib.data.randaugment import SUFFIX, randaugmented
+from lmclib.data.randaugment import SUFFIX, RandAugmented, randaugmented
 from lmclib.data.text import is_text, is_text_here, text, text_label
 from lmclib.errors import LmcError
 
@@ -63,6 +63,8 @@ def data_label(name: str) -> str:
 
 def known_before(name: str) -> DataCard | None:
     """The card of a data set that has to be downloaded, as far as it is known before; None for all others."""
+    if name == f"cifar10{SUFFIX}":
+        return UNSEEN.model_copy(update={"label": data_label(name), "randomly": RandAugmented.randomly})
     return UNSEEN if name == "cifar10" else None
 
 
