@@ -49,7 +49,7 @@ def depth(final: Mapping[str, pd.DataFrame]) -> alt.Chart:
         type="symlog", constant=LINEAR, domain=[float(min(0, table.shares.min())), float(table.shares.max())]
     )
     ticks = [-10, -1, 0, 1, 10, 100]
-    shares = alt.Axis(values=ticks, format="~g")
+    shares = alt.Axis(values=ticks, labelExpr="datum.value")
     control = alt.param("network", value=names[0], bind=alt.binding_select(options=names, name="network "))
     base = alt.Chart(table[["network", "seed", "layer", "depth", "nats", "shares"]].round(4)).transform_filter(
         "datum.network == network"

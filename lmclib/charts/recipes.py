@@ -66,7 +66,7 @@ def against_fork(cases: Mapping[str, Forked]) -> alt.Chart:
     )
     answers = {(name,): _answer(name, table, column) for name, column in MEASURES.items()}
     words = "The chosen measure at the end of training against the fork epoch, a colour a recipe, a point a seed, lines are means."
-    chart = (points + lines).properties(height=260).add_params(control)
+    chart = (points + lines).properties(width=420, height=260).add_params(control)
     return style.answered(chart, ["measure"], answers, (next(iter(MEASURES)),), words)
 
 
