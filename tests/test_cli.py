@@ -154,7 +154,7 @@ def test_wrong_use_ends_with_2(args):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["measure", "nowhere"], "chapter='nowhere': must be one of beyond_second_order, "),
+        (["measure", "nowhere"], "chapter='nowhere': must be one of architectures, beyond_second_order, "),
         (["measure", "resnet_forking", "--minutes", "0"], "minutes=0: must be above 0"),
         (["measure", "resnet_forking", "--in-one-go", "-p", "lr", "fast"], "lr='fast': must be a valid number"),
         (["plan", "preface"], "chapter='preface': must be one of"),

@@ -65,7 +65,7 @@ def test_a_script_measures_what_the_chapter_shows(book):
 @pytest.mark.parametrize(
     ("chapter", "given", "said"),
     [
-        ("forking", {}, "chapter='forking': must be one of beyond_second_order, deep_linear"),
+        ("forking", {}, "chapter='forking': must be one of architectures, beyond_second_order, deep_linear"),
         ("preface", {}, "chapter='preface': must be one of"),
         ("resnet_forking", {"profile": "smoke", "forks": [0]}, r"forks=\[0\]: unknown parameter"),
         ("resnet_forking", {"profile": "big"}, "profile='big': must be one of"),

@@ -141,7 +141,7 @@ def test_paths_are_meant_from_the_current_folder():
 def test_what_is_wrong_is_said_with_its_path(said, lines):
     found = refused(said)
     if lines is None:
-        assert found[0].startswith("chapter: must be one of beyond_second_order, ")
+        assert found[0].startswith("chapter: must be one of architectures, beyond_second_order, ")
     else:
         assert sorted(found) == sorted(lines)
 
