@@ -82,8 +82,10 @@ def test_what_is_stopped_goes_on_from_there(workers, unbroken, tmp_path):
     spec, store = tmp_path / "spec.yaml", tmp_path / "store"
     spec.write_text(json.dumps(LONG))
     command = [sys.executable, "-m", "lmclib", "sweep", str(spec), "--store", str(store), "--workers", str(workers)]
+    # whoever started these tests may have them ignore an interrupt, which a child would take over
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with bounded(subprocess.Popen(command, cwd=ROOT, **pipes), 240) as process:
+    heeds = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with bounded(subprocess.Popen(command, cwd=ROOT, **pipes, **heeds), 240) as process:
         until(lambda: len(list(store.rglob("*.safetensors"))) > 6, 200, "it is in the middle")
         process.send_signal(signal.SIGINT)
         said, errors = process.communicate()
