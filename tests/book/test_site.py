@@ -67,7 +67,7 @@ FIGURES = {
     "architectures": 2,
     "learning_rate": 2,
     "federated": 4,
-    "robustness": 3,
+    "robustness": 4,
     "your_models": 2,
 }
 
