@@ -31,6 +31,7 @@ from lmclib.measures.layerwise import (
     staircase_table,
     window_barriers,
 )
+from lmclib.measures.perturbation import perturbation_table
 from lmclib.measures.predictions import (
     cost_table,
     predict_curve,
@@ -56,6 +57,7 @@ MEASURES: dict[str, Callable[..., pd.DataFrame]] = {
         group_barriers,
         window_barriers,
         pair_barriers,
+        perturbation_table,
         set_table,
         staircase_table,
         layer_distances,
