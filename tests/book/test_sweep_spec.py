@@ -218,7 +218,9 @@ def specs(draw):
         said["grid"] = {name: draw(st.lists(GOOD[name], min_size=1, **same)) for name in swept}
     else:
         each = st.fixed_dictionaries({name: GOOD[name] for name in swept})
-        said["list"] = draw(st.lists(each, min_size=1, max_size=4, unique_by=str))
+        said["list"] = draw(
+            st.lists(each, min_size=1, max_size=4, unique_by=lambda point: json.dumps(point, sort_keys=True))
+        )
     measure = draw(st.sampled_from(sorted(MEASURES)))
     needs = {
         "window_barriers": {"width": 2},
