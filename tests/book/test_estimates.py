@@ -6,22 +6,12 @@ from torch import nn
 import lmclib as lmc
 from lmclib.book.cost import Forward, Rates, forward_cost
 from lmclib.book.estimates import estimate
-from lmclib.book.measuring import measure
+from lmclib.book.measuring import measure, measuring_chapters
 from lmclib.store.dry_run import DryRun, NotRun
 from lmclib.training.recipe import Recipe
 
-CHAPTERS = (
-    "architectures",
-    "beyond_second_order",
-    "deep_linear",
-    "federated",
-    "hessian_predictions",
-    "layerwise_barriers",
-    "learning_rate",
-    "resnet_forking",
-    "robustness",
-)
-TRAINING = [name for name in CHAPTERS if name not in ("deep_linear", "federated")]
+# a run that trains clients is no family of networks, and is not estimated
+TRAINING = [name for name in measuring_chapters() if name not in ("deep_linear", "federated")]
 RECIPE = Recipe(epochs=2, batch_size=128, milestones=(1,))
 SPEC = lmc.ForkSpec(model="mlp-8", fork_epochs=(0, 1), siblings=2, recipe=RECIPE)
 

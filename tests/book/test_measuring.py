@@ -25,7 +25,6 @@ CHAPTERS = (
     "resnet_forking",
     "robustness",
 )
-TRAINING = [name for name in CHAPTERS if name not in ("deep_linear", "federated")]
 RECIPE = Recipe(epochs=2, batch_size=128, milestones=(1,))
 SPEC = lmc.ForkSpec(model="mlp-8", fork_epochs=(0, 1), siblings=2, recipe=RECIPE)
 

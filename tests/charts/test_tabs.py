@@ -5,18 +5,6 @@ from lmclib.book import results
 from lmclib.charts.tabs import Tabs
 from lmclib.training.recipe import Recipe
 
-CHAPTERS = (
-    "architectures",
-    "beyond_second_order",
-    "deep_linear",
-    "federated",
-    "hessian_predictions",
-    "layerwise_barriers",
-    "learning_rate",
-    "resnet_forking",
-    "robustness",
-)
-TRAINING = [name for name in CHAPTERS if name not in ("deep_linear", "federated")]
 RECIPE = Recipe(epochs=2, batch_size=128, milestones=(1,))
 SPEC = lmc.ForkSpec(model="mlp-8", fork_epochs=(0, 1), siblings=2, recipe=RECIPE)
 

@@ -9,18 +9,6 @@ from lmclib.store.dry_run import NotRun, dry_run
 from lmclib.store.store import Store
 from lmclib.training.recipe import Recipe
 
-CHAPTERS = (
-    "architectures",
-    "beyond_second_order",
-    "deep_linear",
-    "federated",
-    "hessian_predictions",
-    "layerwise_barriers",
-    "learning_rate",
-    "resnet_forking",
-    "robustness",
-)
-TRAINING = [name for name in CHAPTERS if name not in ("deep_linear", "federated")]
 RECIPE = Recipe(epochs=2, batch_size=128, milestones=(1,))
 SPEC = lmc.ForkSpec(model="mlp-8", fork_epochs=(0, 1), siblings=2, recipe=RECIPE)
 
