@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lmclib.cube.batching import Batches, Batching
 from lmclib.cube.interpolation import Interpolation
-from lmclib.cube.losses import LOSSES
+from lmclib.cube.losses import LOSSES, n_wrong
 from lmclib.cube.points import Values
 from lmclib.device import full_precision
 from lmclib.errors import LmcError
@@ -134,7 +134,7 @@ class StreamedCube:
         with full_precision():
             for x, y in self._batches():
                 out = self.model(x)
-                wrong = float("nan") if y.is_floating_point() or out.dim() != 2 else float((out.argmax(1) != y).sum())
+                wrong = float(n_wrong(out, y))
                 total += torch.tensor([float(self.loss(out, y)) * len(y), wrong], dtype=torch.float64)
                 count += len(y)
         return total / count

@@ -20,7 +20,8 @@ SPEC = lmc.ForkSpec(model="mlp-8", fork_epochs=(0, 1), siblings=2, recipe=RECIPE
 def test_every_chapter_can_be_estimated_at_paper_scale(chapter, tmp_path):
     plan = estimate(chapter, {"profile": "paper", "store": str(tmp_path / "none")})
     assert not (tmp_path / "none").exists()
-    assert ("resnet18-none" if chapter == "robustness" else "resnet20", "CIFAR-10") in plan.epochs
+    model = {"robustness": "resnet18-none", "architectures": "vgg11-none"}.get(chapter, "resnet20")
+    assert (model, "CIFAR-10") in plan.epochs
     training, measuring = plan.minutes()
     assert training > 10
     assert measuring > 1
@@ -33,14 +34,19 @@ def test_given_data_and_precision_are_those_of_all_networks(chapter, tmp_path, m
     met, meet = [], DryRun.meet
     monkeypatch.setattr(DryRun, "meet", lambda self, family: (met.append(family.spec), meet(self, family)))
     estimate(chapter, {"profile": "smoke", "data": "cifar10", "precision": "bf16", "store": str(tmp_path)})
-    assert {(spec.data, spec.precision) for spec in met} == {("cifar10", "bf16")}
+    assert {spec.precision for spec in met} == {"bf16"}
+    # a language model has texts of its own, and augmentation is the data's
+    images = {spec.data.removesuffix("+randaugment") for spec in met if not spec.model.startswith("gpt")}
+    assert images == {"cifar10"}
 
 
 def test_what_is_no_measurement_of_families_is_left_out_beside_them_and_missing_alone(tmp_path):
     """The small perceptrons of the chapter on robustness have no stand-in; deep linear networks are all that their chapter has."""
     smoke = {"profile": "smoke", "store": str(tmp_path)}
     plan = estimate("robustness", smoke)
-    assert plan.networks == 3 * (2 + 1)  # a parent and two children of three seeds
+    runs = 3 * (2 + 1)  # a parent and two children of three seeds
+    transformers = 4 * runs  # two learning rates, RandAugment, and sharpness-aware minimisation
+    assert plan.networks == runs + transformers
     assert plan.passes["mlp-12-12-12", "digits"] > 0
     with pytest.raises(NotRun, match="not measured yet"):
         estimate("deep_linear", smoke)
