@@ -67,7 +67,7 @@ LAYERS = {
         "model": "resnet8-w12-none",
         "lr": 0.05,
         "epochs": 24,
-        "fork_epochs": (0, 0.5, 1, 2, 4, 5),
+        "fork_epochs": (0, 1, 4, 8),
         "seeds": 7,
         "few_examples": 360,
     },
