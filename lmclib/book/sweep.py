@@ -23,7 +23,7 @@ from lmclib.runs.family import Family
 from lmclib.runs.measuring import Measurement, measurements, over_pairs
 from lmclib.runs.pairs import Pair, sibling_pairs
 from lmclib.runs.plan import Plan
-from lmclib.runs.sweep import train_sweep, training_waves
+from lmclib.runs.sweep import training_groups
 from lmclib.store.address import address
 from lmclib.store.dry_run import NotRun, dry_run
 from lmclib.store.store import Store
@@ -218,11 +218,10 @@ class _Forks:
         self._measured([pair for family in families for pair in self._pairs(family)])
 
     def prepare(self, points: Sequence[Point], progress: bool) -> None:
-        """Train and measure all that is missing, whatever point it belongs to."""
-        waves = training_waves(self.families)
+        """Train and measure all that is missing, whatever point it belongs to: with workers, as one graph."""
+        for group in training_groups(self.families):
+            group.progress = progress
         missing = [job for job in self._jobs(points) if not job.is_remembered]
-        wanted = {id(family) for job in missing for family in job.pair.families}
-        train_sweep([[group for group in wave if wanted & set(map(id, group.families))] for wave in waves], progress)
         if missing:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what diverged is said point by point

@@ -8,11 +8,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
+from importlib.util import find_spec
 from pathlib import Path
 from subprocess import Popen
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
-from lmclib.device import compute_quietly
+from lmclib.device import compute_quietly, default_device
 from lmclib.errors import LmcError, first_line
 from lmclib.processes import ChildProcesses
 
@@ -30,13 +32,14 @@ class Workers:
         n: how many.
         scheduler: of a cluster that is there already, its address or the path of its scheduler file: its workers are used, however
             many, and left as they are. They must see the same folders as this process.
+        resources: what each job takes of such a worker, by the names that `dask worker --resources` gave: `{"GPU": 1}`.
 
     Raises:
-        LmcError: there is no scheduler, or a worker of its has several threads.
+        LmcError: there is no scheduler, a worker of its has several threads, or none has the resources.
     """
 
-    def __init__(self, n: int, scheduler: str | Path | None = None):
-        self.n, self.scheduler = n, scheduler
+    def __init__(self, n: int, scheduler: str | Path | None = None, resources: Mapping[str, float] | None = None):
+        self.n, self.scheduler, self.resources = n, scheduler, dict(resources or {})
 
     def __enter__(self) -> "Workers":
         from distributed import Client
@@ -74,19 +77,56 @@ class Workers:
                 raise LmcError(
                     f"scheduler={str(self.scheduler)!r}: cannot be reached ({first_line(error)}); must be one such as tcp://10.0.0.1:8786"
                 ) from None
-            threads = self.client.nthreads()
-            if several := [name for name, n in threads.items() if n > 1]:
+            self.address = self.client.scheduler.address
+            there = self.client.scheduler_info(n_workers=-1)["workers"]
+            if several := [name for name, worker in there.items() if worker["nthreads"] > 1]:
                 raise LmcError(f"scheduler: its worker {several[0]} has several threads; must have one (--nthreads 1)")
-            self.dask, self.n = [], len(threads)
+            fit = [worker for worker in there.values() if self._fits(worker["resources"])]
+            if there and not fit:
+                known = sorted(
+                    {f"{name}={n:g}" for worker in there.values() for name, n in worker["resources"].items()}
+                )
+                raise LmcError(
+                    f"resources={self.resources}: no worker has them; must be among {', '.join(known) or 'none'} (dask worker --resources)"
+                )
+            self.dask, self.n = [], len(fit)
             self.stack = stack.pop_all()
         return self
+
+    def _fits(self, resources: Mapping[str, float]) -> bool:
+        return all(resources.get(name, 0) >= n for name, n in self.resources.items())
+
+    @property
+    def dashboard(self) -> str:
+        """Where to see in a browser what they do, in words."""
+        if not self.client.run_on_scheduler(_has_bokeh):
+            return "no dashboard, for which bokeh must be installed where the scheduler runs"
+        return f"dashboard: {self.client.dashboard_link}"
+
+    @property
+    def train(self) -> bool:
+        """Whether they train: processes of this machine leave that to this one where it has a GPU, which trains all networks together."""
+        return self.scheduler is not None or default_device().type == "cpu"
 
     def __exit__(self, *why: object) -> None:
         self.stack.__exit__(*why)
 
-    def submit(self, job: Callable[..., None], *given: object, after: Sequence["Future"] = ()) -> "Future":
-        """Have a worker do a job, once others are done; what it warns of is said where its end is waited for."""
-        return self.client.submit(_done, job, given, list(after), pure=False)
+    def submit(
+        self, kind: str, job: Callable[..., None], *given: object, after: Sequence["Future"] = (), priority: int = 0
+    ) -> "Future":
+        """Have a worker do a job, once others are done; what it warns of is said where its end is waited for.
+
+        Args:
+            kind: what it is, as the dashboard names it.
+            job: a function of the library, that all processes know.
+            *given: plain values.
+            after: the jobs that must be done before.
+            priority: above 0 for what is done before other jobs that could be begun, too.
+        """
+        how = {"key": f"{kind}-{uuid4().hex}", "priority": priority, "pure": False}
+        if self.resources:
+            how["resources"] = self.resources
+        return self.client.submit(_done, job, given, list(after), **how)
 
     def finished(self, jobs: Mapping["Future", object]) -> Iterator[object]:
         """What belongs to each job, when it is done.
@@ -106,34 +146,46 @@ class Workers:
                             warnings.warn(warning, stacklevel=2)
                         yield jobs[job]
                 self._check()
-        except (KilledWorker, CancelledError):
+        except KilledWorker:
             raise LmcError(
                 f"workers={self.n}: one was killed, as where memory is short; what was stored is kept; try fewer"
             ) from None
+        except CancelledError:  # which is what a client says of all jobs whose scheduler is gone
+            raise self._gone() from None
 
     def _check(self) -> None:
         lost = self.scheduler is not None and self.client.status != "running"
         if lost or any(process.poll() is not None for process in self.dask):
-            raise LmcError(
+            raise self._gone()
+
+    def _gone(self) -> LmcError:
+        if self.scheduler is None:
+            return LmcError(
                 "workers: Dask ended before they had done their work; what was stored is kept; try workers=1"
             )
+        return LmcError(
+            f"scheduler={self.address!r}: is gone; what was stored is kept: go on with another, or with workers of your own"
+        )
 
 
 _current: ContextVar[Workers | None] = ContextVar("current workers", default=None)
 
 
 @contextmanager
-def side_by_side(n: int, scheduler: str | Path | None = None) -> Iterator[None]:
+def side_by_side(
+    n: int, scheduler: str | Path | None = None, resources: Mapping[str, float] | None = None
+) -> Iterator[None]:
     """Within this context networks are trained and pairs measured in `n` processes; 1 is this process alone.
 
     Args:
         n: how many.
         scheduler: as in `Workers`, in place of processes of its own.
+        resources: as in `Workers`.
     """
     if n == 1 and scheduler is None:
         yield
         return
-    with Workers(n, scheduler) as workers:
+    with Workers(n, scheduler, resources) as workers:
         token = _current.set(workers)
         try:
             yield
@@ -150,10 +202,18 @@ def _start_dask(processes: ChildProcesses, found: Path, workers: int) -> list[Po
     """Start Dask's scheduler and workers, which meet where `found` says."""
     dask = [sys.executable, "-m", "dask"]
     environment = {**os.environ, "DASK_LOGGING__DISTRIBUTED": "critical"}  # what goes wrong is raised here
-    meeting = ["--scheduler-file", str(found), "--host", "127.0.0.1", "--no-dashboard"]
+    meeting = ["--scheduler-file", str(found), "--host", "127.0.0.1"]
+    dashboard = ["--dashboard-address", "127.0.0.1:0"] if _has_bokeh() else ["--no-dashboard"]
     size = ["--nworkers", str(workers), "--nthreads", "1", "--local-directory", str(found.parent)]
-    commands = [*dask, "scheduler", *meeting, "--port", "0"], [*dask, "worker", *meeting, *size]
+    commands = [
+        [*dask, "scheduler", *meeting, *dashboard, "--port", "0"],
+        [*dask, "worker", *meeting, "--no-dashboard", *size],
+    ]
     return [processes.start(command, env=environment) for command in commands]
+
+
+def _has_bokeh() -> bool:
+    return find_spec("bokeh") is not None
 
 
 def _done(job: Callable[..., None], given: Sequence, after: Sequence) -> list[str]:
