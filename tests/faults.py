@@ -10,23 +10,31 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
+from disks import fill, small_disk
+from distributed import Client
 from hostile import AT, hostile_bundles, hostile_checkpoints, named
+from tagged import until
 
 import lmclib as lmc
 from lmclib.book.sweep import Swept
 from lmclib.book.sweep_spec import sweep_of
 from lmclib.errors import LmcError
+from lmclib.processes import ChildProcesses
+from lmclib.root import ROOT
 from lmclib.runs import plan
 from lmclib.runs.workers import current_workers, side_by_side
 from lmclib.store import store as storing
@@ -228,7 +236,7 @@ def worker_killed(n: int, folder: Path, workers: int = 3, seeds: int = 3, epochs
                 os.kill(pid, signal.SIGKILL)
                 killed.append(len(finished(folder / "store")))
 
-    with side_by_side(workers):
+    with once_each(folder / "store"), side_by_side(workers):
         client = current_workers().client
         client.wait_for_workers(workers, timeout=SLOW)
         killer = threading.Thread(target=kill, args=(client.run(os.getpid),))
@@ -243,7 +251,117 @@ def worker_killed(n: int, folder: Path, workers: int = 3, seeds: int = 3, epochs
         folder / "alone"
     )
     runs = len(swept.points) * 5
-    return f"{runs} runs on {workers} workers, killed with {', '.join(map(str, killed))} of {total} files there: complete, equal to one process"
+    return f"{runs} runs on {workers} workers, killed with {', '.join(map(str, killed))} of {total} files there: complete, equal to one process, nothing trained twice to its end"
+
+
+def scheduler_killed(n: int, folder: Path, workers: int = 2, seeds: int = 3, epochs: int = 8, own: int = 2) -> str:
+    """Kill a scheduler that was started by hand in the middle of a sweep: one line says so, and the next start goes on.
+
+    Args:
+        n: how many, each with a sweep of its own.
+        folder: of all of them.
+        workers: of the cluster.
+        seeds: of the sweep, at two rates.
+        epochs: of its runs.
+        own: workers of the next start, which begins at once; 1 is this process alone.
+    """
+    said = sweep_of(sweep(epochs, seeds))
+    alone = Swept(said, folder / "alone", folder).run(progress=False)
+    total, killed, waited = len(finished(folder / "alone")), [], []
+    for k in range(n):
+        store = folder / f"store{k}"
+        with ChildProcesses() as processes, once_each(store):
+            found, scheduler = cluster(processes, folder / f"dask{k}", workers)
+
+            def kill(process: subprocess.Popen = scheduler, store: Path = store, k: int = k) -> None:
+                stop = time.monotonic() + SLOW
+                while len(finished(store)) < (k + 1) * total / (n + 1) and time.monotonic() < stop:
+                    time.sleep(0.02)
+                process.kill()
+                killed.append((len(finished(store)), time.monotonic()))
+
+            killer = threading.Thread(target=kill)
+            killer.start()
+            with pytest.raises(LmcError, match="is gone; what was stored is kept") as error, side_by_side(1, found):
+                Swept(said, store, folder).run(progress=False)
+            waited.append(time.monotonic() - killed[-1][1])
+            assert "\n" not in str(error.value)
+            assert damaged_files(store)[1] == []
+            assert killed[-1][0] < total, "killed after its end"
+            with side_by_side(own):
+                table = Swept(said, store, folder).run(progress=False)
+        pd.testing.assert_frame_equal(table, alone)
+        kept = content(store)
+        assert {name: kept[name] for name in finished(folder / "alone")} == content(folder / "alone")
+    there = ", ".join(str(files) for files, _ in killed)
+    return f"said within {max(waited):.1f} s, with {there} of {total} files there; the next start: complete, equal to one process, nothing trained twice to its end"
+
+
+def cluster(processes: ChildProcesses, folder: Path, workers: int, *more: str) -> tuple[Path, subprocess.Popen]:
+    """A cluster as somebody starts it by hand: its scheduler file, and the process of its scheduler."""
+    found, dask = folder / "scheduler.json", [sys.executable, "-m", "dask"]
+    meeting = ["--scheduler-file", str(found), "--host", "127.0.0.1", "--no-dashboard"]
+    environment = {**os.environ, "DASK_LOGGING__DISTRIBUTED": "critical", "PYTHONPATH": str(ROOT)}
+    folder.mkdir()
+    # its guard, with which it ends at once
+    scheduler = processes.start([*dask, "scheduler", *meeting, "--port", "0"], env=environment)
+    size = ["--nworkers", str(workers), "--nthreads", "1", "--local-directory", str(folder)]
+    until(found.exists, SLOW, "the scheduler is there")
+    processes.start([*dask, "worker", *meeting, *size, *more], env=environment)
+    with Client(scheduler_file=str(found)) as client:
+        client.wait_for_workers(workers, timeout=SLOW)
+    return found, scheduler
+
+
+@contextmanager
+def once_each(store: Path) -> Iterator[None]:
+    """Watch a store: no checkpoint that a run leaves behind for good may be written a second time."""
+    seen, twice, over = {}, [], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.02):
+            for name in finished(store):
+                with suppress(FileNotFoundError):
+                    node = (store / name).stat().st_ino
+                    if seen.setdefault(name, node) != node:
+                        twice.append(name)
+                        seen[name] = node
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+    assert twice == [], "trained twice"
+
+
+def disk_full(n: int, folder: Path, seed: int = 0) -> str:
+    """Let a small disk run full in the middle of a sweep, with ever more room: one line says so, and with room it goes on."""
+    said, rng = sweep_of(sweep(2, 1)), random.Random(seed)
+    alone = Swept(said, folder / "alone", folder).run(progress=False)
+    whole, there = content(folder / "alone"), []
+    size = sum(path.stat().st_blocks * 512 for path in (folder / "alone").rglob("*"))
+    for k in range(n):
+        with small_disk(folder / f"disk{k}", "2m") as disk:
+            store, filler = disk / "store", fill(disk)
+            os.truncate(filler, filler.stat().st_size - rng.randrange(k * size // n, (k + 1) * size // n))
+            with pytest.raises(LmcError, match=r"cannot be written to \(.*No space left on device") as error:
+                Swept(said, store, folder).run(progress=False)
+            assert "\n" not in str(error.value)
+            assert not [path for path in disk.rglob("*") if path.suffix in (".part", ".lock")], "a stray file"
+            there.append(len(names(store)))
+            assert damaged_files(store)[1] == []
+            kept = finished(store)
+            outlook = Swept(said, store, folder).outlook(progress=False)
+            assert outlook.remembered_points < len(alone.lr.unique()) * len(alone.seed.unique())
+            filler.unlink()
+            with once_each(store):
+                pd.testing.assert_frame_equal(Swept(said, store, folder).run(progress=False), alone)
+            assert kept <= finished(store), "what was stored is gone"
+            assert {name: (store / name).read_bytes() for name in whole} == whole
+    return f"full with {min(there)} to {max(there)} files there: said in one line, no stray file, all of them whole; with room again: complete, the same bits"
 
 
 def hostile(folder: Path) -> tuple[int, str]:
@@ -279,6 +397,8 @@ def main() -> None:
         ("damaged", 200, "files to damage"),
         ("askers", 8, "processes that ask for the same runs"),
         ("workers", 1, "workers to kill in a sweep on three"),
+        ("schedulers", 3, "schedulers to kill in a sweep on two workers"),
+        ("disks", 10, "disks that are full in a sweep"),
     ):
         parser.add_argument(f"--{name}", type=int, default=count, metavar="N", help=f"{what}; {count} by default")
     count = parser.parse_args()
@@ -287,6 +407,8 @@ def main() -> None:
         "damaged file": lambda folder: (count.damaged, damaged(count.damaged, folder)),
         "process that asks for the same runs": lambda folder: (count.askers, asked_at_once(count.askers, folder)),
         "worker killed in a sweep": lambda folder: (count.workers, worker_killed(count.workers, folder)),
+        "scheduler killed in a sweep": lambda folder: (count.schedulers, scheduler_killed(count.schedulers, folder)),
+        "disk full in a sweep": lambda folder: (count.disks, disk_full(count.disks, folder)),
         "hostile file": hostile,
     }
     rows = []

@@ -6,6 +6,7 @@ from lmclib.device import default_device, one_thread
 from lmclib.runs.family import Family
 from lmclib.runs.plan import Clock, Plan
 from lmclib.runs.spec import ForkSpec
+from lmclib.runs.workers import stop_if_unwanted
 from lmclib.store.store import Store
 from lmclib.store.writer import BackgroundWriter
 from lmclib.training.loop import train
@@ -51,9 +52,9 @@ def train_together(plans: Sequence[Plan], on_step: Callable[[int], None]) -> Non
 
 
 def train_part(spec: ForkSpec, root: str, results: str, part: Child) -> None:
-    """Train the parent of a family to its last fork, or one child, unless somebody has done so meanwhile.
+    """Train the parent of a family to its last fork, or one child, in a worker, unless somebody has done so meanwhile.
 
-    Who works on the same run is waited for: a worker whose scheduler is gone may do so to the run's end.
+    Who works on the same run is waited for; a worker for whose job nobody waits any more stops, and this one goes on from there.
     """
     store = Store(root, results)
     family = Family(spec, store)
@@ -61,4 +62,4 @@ def train_part(spec: ForkSpec, root: str, results: str, part: Child) -> None:
     with store.lock(at, f"train {spec.model} on {family.card.label}"), BackgroundWriter(store) as writer:
         plan = Plan(family, writer)
         plan.missing &= set() if part is None else {part}
-        train_together([plan], lambda steps: None)
+        train_together([plan], lambda steps: stop_if_unwanted())

@@ -14,6 +14,8 @@ from subprocess import Popen
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import pandas as pd
+
 from lmclib.device import compute_quietly, default_device
 from lmclib.errors import LmcError, first_line
 from lmclib.processes import ChildProcesses
@@ -55,6 +57,7 @@ class Workers:
                 self._check()
                 time.sleep(POLL)
             self.client = stack.enter_context(Client(scheduler_file=str(found)))
+            self.client.get_task_stream(count=0)  # from now on the scheduler notes when each job was done
             self.stack = stack.pop_all()
         return self
 
@@ -89,6 +92,7 @@ class Workers:
                 raise LmcError(
                     f"resources={self.resources}: no worker has them; must be among {', '.join(known) or 'none'} (dask worker --resources)"
                 )
+            self.client.get_task_stream(count=0)
             self.dask, self.n = [], len(fit)
             self.stack = stack.pop_all()
         return self
@@ -123,10 +127,29 @@ class Workers:
             after: the jobs that must be done before.
             priority: above 0 for what is done before other jobs that could be begun, too.
         """
+        self._check()
         how = {"key": f"{kind}-{uuid4().hex}", "priority": priority, "pure": False}
         if self.resources:
             how["resources"] = self.resources
         return self.client.submit(_done, job, given, list(after), **how)
+
+    def timings(self) -> pd.DataFrame:
+        """When each job that is done was done, by the scheduler's own notes: measured anew each time, never remembered.
+
+        Returns:
+            A row a job: `kind`, `worker` (counted from 1), `start` and `stop` in seconds from the first start.
+        """
+        from dask.utils import key_split
+
+        rows = [
+            (key_split(task["key"]), task["worker"], *(part[end] for end in ("start", "stop")))
+            for task in self.client.get_task_stream()
+            for part in task["startstops"]
+            if part["action"] == "compute"
+        ]
+        table = pd.DataFrame(rows, columns=["kind", "worker", "start", "stop"]).sort_values("start", ignore_index=True)
+        table["worker"] = table["worker"].rank(method="dense").astype(int)
+        return table.assign(stop=table.stop - table.start.min(), start=table.start - table.start.min())
 
     def finished(self, jobs: Mapping["Future", object]) -> Iterator[object]:
         """What belongs to each job, when it is done.
@@ -210,6 +233,22 @@ def _start_dask(processes: ChildProcesses, found: Path, workers: int) -> list[Po
         [*dask, "worker", *meeting, "--no-dashboard", *size],
     ]
     return [processes.start(command, env=environment) for command in commands]
+
+
+def stop_if_unwanted() -> None:
+    """To be called in a job again and again: stops it where nobody waits for it, as its scheduler is gone or it was given up.
+
+    Raises:
+        LmcError: nobody does; what is trained is then stored where it stands.
+    """
+    from distributed import get_worker
+    from distributed.core import Status
+    from distributed.worker import thread_state
+
+    worker = get_worker()
+    task = worker.state.tasks.get(thread_state.key)
+    if worker.status in (Status.closing, Status.closed, Status.failed) or task is None or task.state == "cancelled":
+        raise LmcError("workers: nobody waits for this job any more")
 
 
 def _has_bokeh() -> bool:
