@@ -6,7 +6,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +23,7 @@ from lmclib.processes import ChildProcesses
 if TYPE_CHECKING:
     from distributed import Future
 
-POLL = 0.2  # seconds between two looks whether Dask still works
+POLL = 0.05  # seconds between two looks for what is done, and whether Dask still works
 REACHED = 10  # seconds within which a scheduler that is there answers
 
 
@@ -57,6 +57,7 @@ class Workers:
                 self._check()
                 time.sleep(POLL)
             self.client = stack.enter_context(Client(scheduler_file=str(found)))
+            self.address = self.client.scheduler.address
             self.client.get_task_stream(count=0)  # from now on the scheduler notes when each job was done
             self.stack = stack.pop_all()
         return self
@@ -157,18 +158,19 @@ class Workers:
         Raises:
             LmcError: what went wrong in one of them, or Dask was killed.
         """
-        from distributed import CancelledError, KilledWorker, wait
+        from distributed import CancelledError, KilledWorker, as_completed
 
-        left = set(jobs)
+        left = as_completed(jobs)
         try:
-            while left:
-                with suppress(TimeoutError):  # Dask alone would wait without end where its processes have ended
-                    done, left = wait(left, timeout=POLL, return_when="FIRST_COMPLETED")
-                    for job in done:
-                        for warning in job.result():  # raises what was raised there
-                            warnings.warn(warning, stacklevel=2)
-                        yield jobs[job]
+            while not left.is_empty():
+                done = left.next_batch(block=False)  # Dask alone would wait without end where its processes have ended
+                for job in done:
+                    for warning in job.result():  # raises what was raised there
+                        warnings.warn(warning, stacklevel=2)
+                    yield jobs[job]
                 self._check()
+                if not done:
+                    time.sleep(POLL)
         except KilledWorker:
             raise LmcError(
                 f"workers={self.n}: one was killed, as where memory is short; what was stored is kept; try fewer"
