@@ -20,6 +20,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -56,6 +57,7 @@ LONG = lmc.ForkSpec(
 SHORT = lmc.ForkSpec(model="mlp-8", fork_epochs=(0, 1), recipe=lmc.Recipe(epochs=2, batch_size=128, milestones=(1,)))
 PLACE = "resume"
 COUNTED = ROOT / "data" / "results" / "scaling_out.faults.json"  # which the chapter on scaling out shows
+PAGE = 4096  # bytes, of which a file in memory takes whole ones
 SLOW = 300  # seconds after which a process is taken to hang
 
 
@@ -240,7 +242,7 @@ def worker_killed(n: int, folder: Path, workers: int = 3, seeds: int = 3, epochs
                 os.kill(pid, signal.SIGKILL)
                 killed.append(len(finished(folder / "store")))
 
-    with once_each(folder / "store"), side_by_side(workers):
+    with once_each(folder / "store", folder / "alone"), side_by_side(workers):
         client = current_workers().client
         client.wait_for_workers(workers, timeout=SLOW)
         killer = threading.Thread(target=kill, args=(client.run(os.getpid),))
@@ -274,7 +276,7 @@ def scheduler_killed(n: int, folder: Path, workers: int = 2, seeds: int = 3, epo
     total, killed, waited = len(finished(folder / "alone")), [], []
     for k in range(n):
         store = folder / f"store{k}"
-        with ChildProcesses() as processes, once_each(store):
+        with ChildProcesses() as processes, once_each(store, folder / "alone"):
             found, scheduler = cluster(processes, folder / f"dask{k}", workers)
 
             def kill(process: subprocess.Popen = scheduler, store: Path = store, k: int = k) -> None:
@@ -317,14 +319,24 @@ def cluster(processes: ChildProcesses, folder: Path, workers: int, *more: str) -
     return found, scheduler
 
 
+def ends(store: Path) -> set[str]:
+    """The last checkpoint of each run, and each table."""
+    return {max(group) for _, group in groupby(sorted(finished(store)), lambda name: Path(name).parent)}
+
+
 @contextmanager
-def once_each(store: Path) -> Iterator[None]:
-    """Watch a store: no checkpoint that a run leaves behind for good may be written a second time."""
-    seen, twice, over = {}, [], threading.Event()
+def once_each(store: Path, whole: Path) -> Iterator[None]:
+    """Watch a store: no run may be trained to its end a second time, and no table measured.
+
+    Args:
+        store: what is watched.
+        whole: another one, in which all is there.
+    """
+    last, seen, twice, over = ends(whole), {}, [], threading.Event()
 
     def watch() -> None:
         while not over.wait(0.02):
-            for name in finished(store):
+            for name in last:
                 with suppress(FileNotFoundError):
                     node = (store / name).stat().st_ino
                     if seen.setdefault(name, node) != node:
@@ -338,7 +350,8 @@ def once_each(store: Path) -> Iterator[None]:
     finally:
         over.set()
         watcher.join()
-    assert twice == [], "trained twice"
+    assert seen.keys() == last
+    assert twice == [], "trained twice to its end"
 
 
 def disk_full(n: int, folder: Path, seed: int = 0) -> str:
@@ -346,11 +359,12 @@ def disk_full(n: int, folder: Path, seed: int = 0) -> str:
     said, rng = sweep_of(sweep(2, 1)), random.Random(seed)
     alone = Swept(said, folder / "alone", folder).run(progress=False)
     whole, there = content(folder / "alone"), []
-    size = sum(path.stat().st_blocks * 512 for path in (folder / "alone").rglob("*"))
+    pages = sum(-(-path.stat().st_size // PAGE) for path in (folder / "alone").rglob("*") if path.is_file())
+    room = int(0.9 * PAGE * pages)  # not enough for all of it
     for k in range(n):
         with small_disk(folder / f"disk{k}", "2m") as disk:
             store, filler = disk / "store", fill(disk)
-            os.truncate(filler, filler.stat().st_size - rng.randrange(k * size // n, (k + 1) * size // n))
+            os.truncate(filler, filler.stat().st_size - rng.randrange(k * room // n, (k + 1) * room // n))
             with pytest.raises(LmcError, match=r"cannot be written to \(.*No space left on device") as error:
                 Swept(said, store, folder).run(progress=False)
             assert "\n" not in str(error.value)
@@ -361,7 +375,7 @@ def disk_full(n: int, folder: Path, seed: int = 0) -> str:
             outlook = Swept(said, store, folder).outlook(progress=False)
             assert outlook.remembered_points < len(alone.lr.unique()) * len(alone.seed.unique())
             filler.unlink()
-            with once_each(store):
+            with once_each(store, folder / "alone"):
                 pd.testing.assert_frame_equal(Swept(said, store, folder).run(progress=False), alone)
             assert kept <= finished(store), "what was stored is gone"
             assert {name: (store / name).read_bytes() for name in whole} == whole
