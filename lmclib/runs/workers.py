@@ -1,5 +1,6 @@
 """Processes side by side, one thread each: for networks that lock-step does not speed up, and for what is measured of them."""
 
+import logging
 import os
 import sys
 import tempfile
@@ -74,6 +75,8 @@ class Workers:
             raise LmcError(
                 f"scheduler_file={str(self.scheduler)!r}: is not there; must be one that `dask scheduler` wrote"
             )
+        for name in ("distributed", "distributed.client"):  # what goes wrong is raised here
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         with ExitStack() as stack:
             try:
                 self.client = stack.enter_context(Client(**given, timeout=REACHED))
