@@ -113,6 +113,7 @@ def scheduling(bench: Benchmark) -> tuple[float, float]:
     families = 20 if bench.quick else 2000
     with Workers(min(2, joblib.cpu_count())) as workers:
         workers.client.wait_for_workers(workers.n, timeout=READY)
+        list(workers.finished({workers.submit("parent", _nothing): None}))  # by then all have loaded the library
         before = workers.client.run_on_scheduler(_memory)
         start, jobs = time.perf_counter(), {}
         for _ in range(families):
