@@ -29,6 +29,10 @@ def sweep(
     scheduler_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The same, by its scheduler file.", show_default=False)
     ] = None,
+    resources: Annotated[
+        str | None,
+        typer.Option(metavar="GPU=1", help="What each run takes of a worker there.", show_default=False),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The table, as .csv or .parquet.", show_default=False)
     ] = None,
@@ -60,6 +64,9 @@ def sweep(
 
     if scheduler is not None and scheduler_file is not None:
         raise typer.BadParameter("is given, and so is --scheduler-file", param_hint="--scheduler")
+    if resources is not None and scheduler is None and scheduler_file is None:
+        raise typer.BadParameter("is for the workers of a --scheduler", param_hint="--resources")
+    taken = _taken(resources)
     if output is not None:
         check_output(output)
     swept = Swept(read_sweep(spec), from_root(RUNS) if store is None else store.expanduser().absolute(), Path.cwd())
@@ -69,7 +76,7 @@ def sweep(
     if dry_run:
         return
     try:
-        table = _run(swept, workers, scheduler or scheduler_file, notebooks)
+        table = _run(swept, workers, scheduler or scheduler_file, taken, notebooks)
     except KeyboardInterrupt:
         typer.echo("stopped; what was done is stored: run the same command again to go on", err=True)
         raise typer.Exit(UNFINISHED) from None
@@ -80,12 +87,27 @@ def sweep(
     typer.echo(f"{len(table)} rows of {len(swept.points)} points are in {output}")
 
 
-def _run(swept: "Swept", workers: int, scheduler: str | Path | None, notebooks: Path | None) -> "pd.DataFrame":
+def _taken(resources: str | None) -> dict[str, float]:
+    """Resources by name, as `dask worker --resources` writes them: `GPU=1 MEMORY=10e9`."""
+    try:
+        pairs = [pair.split("=") for pair in (resources or "").replace(",", " ").split()]
+        return {name: float(n) for name, n in pairs}
+    except ValueError:
+        raise typer.BadParameter(f"{resources!r} must be such as GPU=1", param_hint="--resources") from None
+
+
+def _run(
+    swept: "Swept",
+    workers: int,
+    scheduler: str | Path | None,
+    resources: dict[str, float],
+    notebooks: Path | None,
+) -> "pd.DataFrame":
     from lmclib.runs.workers import current_workers, side_by_side
 
-    with side_by_side(workers, scheduler):
-        if scheduler is not None:
-            typer.echo(f"{current_workers().n} workers at {current_workers().client.scheduler.address}")
+    with side_by_side(workers, scheduler, resources):
+        if (there := current_workers()) is not None:
+            typer.echo(f"{there.n} workers at {there.client.scheduler.address}; {there.dashboard}")
         table = swept.run()
     if notebooks is not None:
         made = swept.notebooks(notebooks.expanduser().absolute())

@@ -5,28 +5,40 @@ each (`test_faults.py`).
 """
 
 import argparse
+import json
 import multiprocessing
 import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
+from disks import fill, small_disk
+from distributed import Client
 from hostile import AT, hostile_bundles, hostile_checkpoints, named
+from tagged import until
 
 import lmclib as lmc
 from lmclib.book.sweep import Swept
 from lmclib.book.sweep_spec import sweep_of
 from lmclib.errors import LmcError
+from lmclib.files import write_text
+from lmclib.processes import ChildProcesses
+from lmclib.provenance import provenance
+from lmclib.root import ROOT
 from lmclib.runs import plan
 from lmclib.runs.workers import current_workers, side_by_side
 from lmclib.store import store as storing
@@ -44,6 +56,8 @@ LONG = lmc.ForkSpec(
 )
 SHORT = lmc.ForkSpec(model="mlp-8", fork_epochs=(0, 1), recipe=lmc.Recipe(epochs=2, batch_size=128, milestones=(1,)))
 PLACE = "resume"
+COUNTED = ROOT / "data" / "results" / "scaling_out.faults.json"  # which the chapter on scaling out shows
+PAGE = 4096  # bytes, of which a file in memory takes whole ones
 SLOW = 300  # seconds after which a process is taken to hang
 
 
@@ -228,7 +242,7 @@ def worker_killed(n: int, folder: Path, workers: int = 3, seeds: int = 3, epochs
                 os.kill(pid, signal.SIGKILL)
                 killed.append(len(finished(folder / "store")))
 
-    with side_by_side(workers):
+    with once_each(folder / "store", folder / "alone"), side_by_side(workers):
         client = current_workers().client
         client.wait_for_workers(workers, timeout=SLOW)
         killer = threading.Thread(target=kill, args=(client.run(os.getpid),))
@@ -243,7 +257,129 @@ def worker_killed(n: int, folder: Path, workers: int = 3, seeds: int = 3, epochs
         folder / "alone"
     )
     runs = len(swept.points) * 5
-    return f"{runs} runs on {workers} workers, killed with {', '.join(map(str, killed))} of {total} files there: complete, equal to one process"
+    return f"{runs} runs on {workers} workers, killed with {', '.join(map(str, killed))} of {total} files there: complete, equal to one process, nothing trained twice to its end"
+
+
+def scheduler_killed(n: int, folder: Path, workers: int = 2, seeds: int = 3, epochs: int = 8, own: int = 2) -> str:
+    """Kill a scheduler that was started by hand in the middle of a sweep: one line says so, and the next start goes on.
+
+    Args:
+        n: how many, each with a sweep of its own.
+        folder: of all of them.
+        workers: of the cluster.
+        seeds: of the sweep, at two rates.
+        epochs: of its runs.
+        own: workers of the next start, which begins at once; 1 is this process alone.
+    """
+    said = sweep_of(sweep(epochs, seeds))
+    alone = Swept(said, folder / "alone", folder).run(progress=False)
+    total, killed, waited = len(finished(folder / "alone")), [], []
+    for k in range(n):
+        store = folder / f"store{k}"
+        with ChildProcesses() as processes, once_each(store, folder / "alone"):
+            found, scheduler = cluster(processes, folder / f"dask{k}", workers)
+
+            def kill(process: subprocess.Popen = scheduler, store: Path = store, k: int = k) -> None:
+                stop = time.monotonic() + SLOW
+                while len(finished(store)) < (k + 1) * total / (n + 1) and time.monotonic() < stop:
+                    time.sleep(0.02)
+                process.kill()
+                killed.append((len(finished(store)), time.monotonic()))
+
+            killer = threading.Thread(target=kill)
+            killer.start()
+            with pytest.raises(LmcError, match="is gone; what was stored is kept") as error, side_by_side(1, found):
+                Swept(said, store, folder).run(progress=False)
+            waited.append(time.monotonic() - killed[-1][1])
+            assert "\n" not in str(error.value)
+            assert damaged_files(store)[1] == []
+            assert killed[-1][0] < total, "killed after its end"
+            with side_by_side(own):
+                table = Swept(said, store, folder).run(progress=False)
+        pd.testing.assert_frame_equal(table, alone)
+        kept = content(store)
+        assert {name: kept[name] for name in finished(folder / "alone")} == content(folder / "alone")
+    there = ", ".join(str(files) for files, _ in killed)
+    return f"said within {max(waited):.1f} s, with {there} of {total} files there; the next start: complete, equal to one process, nothing trained twice to its end"
+
+
+def cluster(processes: ChildProcesses, folder: Path, workers: int, *more: str) -> tuple[Path, subprocess.Popen]:
+    """A cluster as somebody starts it by hand: its scheduler file, and the process of its scheduler."""
+    found, dask = folder / "scheduler.json", [sys.executable, "-m", "dask"]
+    meeting = ["--scheduler-file", str(found), "--host", "127.0.0.1", "--no-dashboard"]
+    environment = {**os.environ, "DASK_LOGGING__DISTRIBUTED": "critical", "PYTHONPATH": str(ROOT)}
+    folder.mkdir()
+    # its guard, with which it ends at once
+    scheduler = processes.start([*dask, "scheduler", *meeting, "--port", "0"], env=environment)
+    size = ["--nworkers", str(workers), "--nthreads", "1", "--local-directory", str(folder)]
+    until(found.exists, SLOW, "the scheduler is there")
+    processes.start([*dask, "worker", *meeting, *size, *more], env=environment)
+    with Client(scheduler_file=str(found)) as client:
+        client.wait_for_workers(workers, timeout=SLOW)
+    return found, scheduler
+
+
+def ends(store: Path) -> set[str]:
+    """The last checkpoint of each run, and each table."""
+    return {max(group) for _, group in groupby(sorted(finished(store)), lambda name: Path(name).parent)}
+
+
+@contextmanager
+def once_each(store: Path, whole: Path) -> Iterator[None]:
+    """Watch a store: no run may be trained to its end a second time, and no table measured.
+
+    Args:
+        store: what is watched.
+        whole: another one, in which all is there.
+    """
+    last, seen, twice, over = ends(whole), {}, [], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.02):
+            for name in last:
+                with suppress(FileNotFoundError):
+                    node = (store / name).stat().st_ino
+                    if seen.setdefault(name, node) != node:
+                        twice.append(name)
+                        seen[name] = node
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+    assert seen.keys() == last
+    assert twice == [], "trained twice to its end"
+
+
+def disk_full(n: int, folder: Path, seed: int = 0) -> str:
+    """Let a small disk run full in the middle of a sweep, with ever more room: one line says so, and with room it goes on."""
+    said, rng = sweep_of(sweep(2, 1)), random.Random(seed)
+    alone = Swept(said, folder / "alone", folder).run(progress=False)
+    whole, there = content(folder / "alone"), []
+    pages = sum(-(-path.stat().st_size // PAGE) for path in (folder / "alone").rglob("*") if path.is_file())
+    room = int(0.9 * PAGE * pages)  # not enough for all of it
+    for k in range(n):
+        with small_disk(folder / f"disk{k}", "2m") as disk:
+            store, filler = disk / "store", fill(disk)
+            os.truncate(filler, filler.stat().st_size - rng.randrange(k * room // n, (k + 1) * room // n))
+            with pytest.raises(LmcError, match=r"cannot be written to \(.*No space left on device") as error:
+                Swept(said, store, folder).run(progress=False)
+            assert "\n" not in str(error.value)
+            assert not [path for path in disk.rglob("*") if path.suffix in (".part", ".lock")], "a stray file"
+            there.append(len(names(store)))
+            assert damaged_files(store)[1] == []
+            kept = finished(store)
+            outlook = Swept(said, store, folder).outlook(progress=False)
+            assert outlook.remembered_points < len(alone.lr.unique()) * len(alone.seed.unique())
+            filler.unlink()
+            with once_each(store, folder / "alone"):
+                pd.testing.assert_frame_equal(Swept(said, store, folder).run(progress=False), alone)
+            assert kept <= finished(store), "what was stored is gone"
+            assert {name: (store / name).read_bytes() for name in whole} == whole
+    return f"full with {min(there)} to {max(there)} files there: said in one line, no stray file, all of them whole; with room again: complete, the same bits"
 
 
 def hostile(folder: Path) -> tuple[int, str]:
@@ -279,14 +415,19 @@ def main() -> None:
         ("damaged", 200, "files to damage"),
         ("askers", 8, "processes that ask for the same runs"),
         ("workers", 1, "workers to kill in a sweep on three"),
+        ("schedulers", 3, "schedulers to kill in a sweep on two workers"),
+        ("disks", 10, "disks that are full in a sweep"),
     ):
         parser.add_argument(f"--{name}", type=int, default=count, metavar="N", help=f"{what}; {count} by default")
+    parser.add_argument("--write", action="store_true", help=f"keep the table as {COUNTED.relative_to(ROOT)}")
     count = parser.parse_args()
     faults: dict[str, Callable[[Path], tuple[int, str]]] = {
         "SIGKILL while training": lambda folder: (count.kills, kills(count.kills, folder)),
         "damaged file": lambda folder: (count.damaged, damaged(count.damaged, folder)),
         "process that asks for the same runs": lambda folder: (count.askers, asked_at_once(count.askers, folder)),
         "worker killed in a sweep": lambda folder: (count.workers, worker_killed(count.workers, folder)),
+        "scheduler killed in a sweep": lambda folder: (count.schedulers, scheduler_killed(count.schedulers, folder)),
+        "disk full in a sweep": lambda folder: (count.disks, disk_full(count.disks, folder)),
         "hostile file": hostile,
     }
     rows = []
@@ -294,11 +435,16 @@ def main() -> None:
         folder, start = Path(tempfile.mkdtemp(prefix="lmclib-faults-")), time.monotonic()
         try:
             n, found = fault(folder)
+        except pytest.skip.Exception as error:  # no right to mount a disk, say
+            n, found = 0, f"not tried: {error}"
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        rows.append((name, str(n), found, f"{time.monotonic() - start:.1f}"))
-        print(f"{name}: {n} in {rows[-1][-1]} s", flush=True)
-    print_table(("fault", "count", "what came of it", "seconds"), rows)
+        rows.append({"fault": name, "count": n, "found": found, "seconds": round(time.monotonic() - start, 1)})
+        print(f"{name}: {n} in {rows[-1]['seconds']} s", flush=True)
+    print_table(("fault", "count", "what came of it", "seconds"), [tuple(map(str, row.values())) for row in rows])
+    if count.write:
+        made = {name: value for name, value in provenance(0).items() if name not in ("seconds", "gpu", "packages")}
+        write_text(COUNTED, json.dumps({**made, "cores": os.cpu_count(), "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

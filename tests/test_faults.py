@@ -19,6 +19,14 @@ def test_a_sweep_survives_a_killed_worker(tmp_path):
     assert "complete, equal to one process" in faults.worker_killed(1, tmp_path, workers=2, seeds=2, epochs=3)
 
 
+def test_a_sweep_whose_scheduler_is_killed_says_so_and_goes_on(tmp_path):
+    assert "the next start: complete" in faults.scheduler_killed(1, tmp_path, workers=1, seeds=1, epochs=3, own=1)
+
+
+def test_a_sweep_on_a_full_disk_says_so_and_goes_on(tmp_path):
+    assert "all of them whole" in faults.disk_full(2, tmp_path)
+
+
 def test_hostile_files_are_refused(tmp_path):
     count, _ = faults.hostile(tmp_path)
     assert count >= 40

@@ -78,11 +78,11 @@ def _without_magics(cell: str) -> str:
 
 
 def _committed(results: Path, chapter: str) -> list[bytes]:
-    """What is committed of a chapter: tables, by the summaries that list them, and rows of the ledger."""
+    """What is committed of a chapter: tables, by the summaries that list them, rows of the ledger, and what carries its name."""
     summaries = sorted(results.glob(f"chapters/*/{chapter}.json"))
     tables = {name for path in summaries for name in json.loads(path.read_text())["questions"]}
     files = [path for name in sorted(tables) for path in sorted((results / name).glob("*"))]
-    files += [*summaries, *sorted(results.glob(f"ledger/*/{chapter}.json"))]
+    files += [*summaries, *sorted(results.glob(f"ledger/*/{chapter}.json")), *sorted(results.glob(f"{chapter}.*"))]
     return [path.relative_to(results).as_posix().encode() + path.read_bytes() for path in files]
 
 

@@ -1,11 +1,12 @@
-"""Running chapters through papermill, several kernels at once."""
+"""Running notebooks through papermill, several kernels at once."""
 
 import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 
 import joblib
@@ -21,6 +22,15 @@ TRIES = 2  # a kernel can die before it says anything: two kernels sometimes dra
 REPORTS = ROOT / "reports"  # where a chapter that failed is left
 
 
+@dataclass(frozen=True, eq=False)
+class Execution:
+    """A notebook to execute: where it is, where its executed copy goes, and what papermill puts in."""
+
+    source: Path
+    target: Path
+    parameters: Mapping[str, str]
+
+
 def execute_all(chapters: Sequence[Chapter], parameters: Mapping[str, str]) -> None:
     """Run the chapters whose executed copies are not there, as many at once as there are cores.
 
@@ -31,25 +41,42 @@ def execute_all(chapters: Sequence[Chapter], parameters: Mapping[str, str]) -> N
     for left in {part for chapter in chapters for part in chapter.folder.glob("*.part.ipynb")}:
         left.unlink()  # by a build that was killed: nobody else builds here now
     for wave in ([c for c in chapters if c.name not in LAST], [c for c in chapters if c.name in LAST]):
-        todo = [chapter for chapter in wave if not chapter.executed.exists()]
+        todo = {Execution(c.source, c.executed, parameters): c for c in wave if not c.executed.exists()}
         if not todo or failures:
             continue
-        with (
-            ThreadPoolExecutor(joblib.cpu_count()) as pool,
-            ChildProcesses() as processes,  # ended before the pool waits for them, where something is raised
-            tqdm(total=len(todo), desc="run chapters", unit="chapter") as bar,
-        ):
-            jobs = {pool.submit(execute, c.source, c.executed, parameters, processes): c for c in todo}
-            for job in as_completed(jobs):
-                bar.update()
-                if error := job.exception():
-                    failures.append(str(error))
-                    continue
-                for old in jobs[job].folder.glob(f"{jobs[job].name}.*.ipynb"):
-                    if old != jobs[job].executed:
-                        old.unlink()
+        for done, error in executed(todo, "run chapters", "chapter"):
+            if error is not None:
+                failures.append(str(error))
+                continue
+            for old in todo[done].folder.glob(f"{todo[done].name}.*.ipynb"):
+                if old != done.target:
+                    old.unlink()
     if failures:
         raise LmcError("\n".join(failures))
+
+
+def executed(
+    todo: Collection[Execution], what: str, unit: str, progress: bool = True
+) -> Iterator[tuple[Execution, BaseException | None]]:
+    """Run notebooks, as many at once as there are cores; each as it ends, with what went wrong in it.
+
+    A kernel is a process of its own, so that a thread is all that waits for it. What it trains goes the way of all training.
+
+    Args:
+        todo: what to execute.
+        what: it does, as the progress bar says.
+        unit: of the bar.
+        progress: whether to show one.
+    """
+    with (
+        ThreadPoolExecutor(joblib.cpu_count()) as pool,
+        ChildProcesses() as processes,  # ended before the pool waits for them, where something is raised
+        tqdm(total=len(todo), desc=what, unit=unit, disable=not progress) as bar,
+    ):
+        jobs = {pool.submit(execute, one.source, one.target, one.parameters, processes): one for one in todo}
+        for job in as_completed(jobs):
+            bar.update()
+            yield jobs[job], job.exception()
 
 
 def execute(source: Path, target: Path, parameters: Mapping[str, str], processes: ChildProcesses) -> float:

@@ -82,6 +82,28 @@ LAYERS = {
         "few_examples": 5_000,
     },
 }
+# a sweep that is there for its timings, which are measured anew each time
+SCALING = {
+    "smoke": {
+        "model": "mlp-8",
+        "data": "digits",
+        "fork_epochs": (0, 1),
+        "epochs": 2,
+        "seed": 0,
+        "seeds": 2,
+        "rates": (0.1,),
+    },
+    "digits": {
+        "model": "resnet8-w4",
+        "data": "digits",
+        "fork_epochs": (0, 0.5),
+        "epochs": 4,
+        "seed": 0,
+        "seeds": 3,
+        "rates": (0.1, 0.05),
+    },
+}
+SCALING.update({scale: SCALING["digits"] for scale in ("cifar", "paper")})  # workers are the same there
 # other recipes: some forks of the chapter on forking, and several learning rates for the first of them
 OTHER_RECIPES = {
     "smoke": {**FORKING["smoke"], "model": "mlp-12-12-12", "seeds": 2, "fork_epochs": (0, 1), "rates": (0.1,)},

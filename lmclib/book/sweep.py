@@ -12,18 +12,17 @@ from tqdm.auto import tqdm
 from lmclib.book.campaign import left_to_train
 from lmclib.book.chapters import find_chapters
 from lmclib.book.estimates import Estimate, on_stand_ins
-from lmclib.book.execute import execute
+from lmclib.book.execute import Execution, executed
 from lmclib.book.ledger import part_table
 from lmclib.book.measuring import measure
 from lmclib.book.sweep_spec import ChapterSweep, ForkSweep, Point, Sweep, fork_spec, sweep_points
 from lmclib.errors import LmcError
 from lmclib.files import written
-from lmclib.processes import ChildProcesses
 from lmclib.runs.family import Family
 from lmclib.runs.measuring import Measurement, measurements, over_pairs
 from lmclib.runs.pairs import Pair, sibling_pairs
 from lmclib.runs.plan import Plan
-from lmclib.runs.sweep import train_sweep, training_waves
+from lmclib.runs.sweep import training_groups
 from lmclib.store.address import address
 from lmclib.store.dry_run import NotRun, dry_run
 from lmclib.store.store import Store
@@ -133,23 +132,23 @@ class Swept:
             raise LmcError("notebooks: are for sweeps of a chapter; this one has a fork")
 
     def notebooks(self, folder: Path, progress: bool = True) -> list[Path]:
-        """The chapter's notebook, executed by papermill once a point; those that are there already are kept.
+        """The chapter's notebook, executed by papermill once a point, several at once; those that are there already are kept.
 
         Raises:
-            LmcError: the sweep is not one of a chapter, or a notebook failed.
+            LmcError: the sweep is not one of a chapter, or notebooks failed, a line each, after all others are done.
         """
         self.check_notebooks()
         (chapter,) = [one for one in find_chapters({}, folder) if one.name == self.sweep.chapter]
-        targets = []
-        with ChildProcesses() as processes:
-            for i, point in enumerate(tqdm(self.points, desc="notebooks", unit="notebook", disable=not progress)):
-                given = {name: str(value) for name, value in {**point.given, "store": str(self.store)}.items()}
-                key = address({"chapter": chapter.key, "given": given})
-                target = folder / f"{chapter.name}-{i + 1:03d}.{key}.ipynb"
-                if not target.exists():
-                    execute(chapter.source, target, given, processes)
-                targets.append(target)
-        return targets
+        todo = []
+        for i, point in enumerate(self.points):
+            given = {name: str(value) for name, value in {**point.given, "store": str(self.store)}.items()}
+            key = address({"chapter": chapter.key, "given": given})
+            todo.append(Execution(chapter.source, folder / f"{chapter.name}-{i + 1:03d}.{key}.ipynb", given))
+        missing = [one for one in todo if not one.target.exists()]
+        failed = [str(error) for _, error in executed(missing, "notebooks", "notebook", progress) if error is not None]
+        if failed:
+            raise LmcError("\n".join(failed))
+        return [one.target for one in todo]
 
 
 class _Chapter:
@@ -218,11 +217,10 @@ class _Forks:
         self._measured([pair for family in families for pair in self._pairs(family)])
 
     def prepare(self, points: Sequence[Point], progress: bool) -> None:
-        """Train and measure all that is missing, whatever point it belongs to."""
-        waves = training_waves(self.families)
+        """Train and measure all that is missing, whatever point it belongs to: with workers, as one graph."""
+        for group in training_groups(self.families):
+            group.progress = progress
         missing = [job for job in self._jobs(points) if not job.is_remembered]
-        wanted = {id(family) for job in missing for family in job.pair.families}
-        train_sweep([[group for group in wave if wanted & set(map(id, group.families))] for wave in waves], progress)
         if missing:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what diverged is said point by point

@@ -1,8 +1,10 @@
 """Families: what a forking experiment leaves behind, one parent and children that leave it at several points."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
 from functools import cached_property
 from math import ceil
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -23,6 +25,9 @@ from lmclib.store.store import Store
 from lmclib.training.loop import Diverged, train
 from lmclib.training.recipe import steps_per_epoch
 
+if TYPE_CHECKING:
+    from lmclib.runs.group import TrainingGroup
+
 DIVERGED = "diverged.json"  # beside the checkpoints of a run that has no more of them
 
 
@@ -35,7 +40,7 @@ class Family:
         spec: the experiment.
         store: where its runs are remembered.
         card: what is known of the data set before it is loaded.
-        train_missing: trains what the store lacks of this family.
+        group: the families that train together with this one, and how; None where nothing trains it.
     """
 
     def __init__(self, spec: ForkSpec, store: Store):
@@ -44,7 +49,7 @@ class Family:
         self.card = store.data_card(spec.data)
         self.epoch_steps = steps_per_epoch(self.card.n_train, spec.recipe)
         self.fork_steps = fork_steps(spec, self.epoch_steps)
-        self.train_missing: Callable[[], None] = lambda: None
+        self.group: TrainingGroup | None = None
         if (dry := current_dry_run()) is not None:
             dry.meet(self)
 
@@ -93,6 +98,11 @@ class Family:
     def fork_epochs(self) -> tuple[float, ...]:
         """The fork epochs as trained, rounded to whole steps."""
         return tuple(step / self.epoch_steps for step in self.fork_steps)
+
+    def train_missing(self) -> None:
+        """Train what the store lacks of this family, and of those that train together with it."""
+        if self.group is not None:
+            self.group.train()
 
     def epochs(self, fork_epoch: float) -> list[int]:
         """The epochs at which the children of a fork are stored."""

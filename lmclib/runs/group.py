@@ -1,16 +1,17 @@
 """Families that train together: one model, data set, recipe and precision, several seeds."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from tqdm.auto import tqdm
 
 from lmclib.device import default_device
 from lmclib.runs.family import Family
-from lmclib.runs.joint import train_side_by_side, train_together
+from lmclib.runs.joint import train_together
 from lmclib.runs.plan import Plan
+from lmclib.runs.task_graph import TaskGraph
 from lmclib.runs.watching import Watch
-from lmclib.runs.workers import current_workers, side_by_side
+from lmclib.runs.workers import Workers, current_workers, side_by_side
 from lmclib.store.address import address
 from lmclib.store.writer import BackgroundWriter
 
@@ -30,7 +31,7 @@ class TrainingGroup:
     def __init__(self, families: Sequence[Family], progress: Progress, workers: int, watch: Watch | None = None):
         self.families, self.progress, self.workers, self.watch = list(families), progress, workers, watch
         for family in families:
-            family.train_missing = self.train
+            family.group = self
 
     @property
     def label(self) -> str:
@@ -61,29 +62,65 @@ class TrainingGroup:
         """
         if not self.is_open:
             return
+        own = self.workers if default_device().type == "cpu" else 1
+        with nullcontext() if current_workers() else side_by_side(own):
+            if (workers := current_workers()) is not None and workers.train:
+                with task_graph([self], workers):
+                    pass
+            else:
+                self._train_here()
+
+    def _train_here(self) -> None:
         with self.lock(), BackgroundWriter(self.families[0].store) as writer:
             plans = [Plan(family, writer, self.watch) for family in self.families]
-            with tqdm(total=0, desc=self.label, unit="step", disable=self.progress is not True, mininterval=0.5) as bar:
-                done = 0
+            with _reported([self]) as on_step:
+                # how many steps are left is known as runs begin, some where they were stopped
+                train_together(plans, lambda steps: on_step(steps, sum(plan.missing_steps for plan in plans)))
 
-                def on_step(steps: int) -> None:
-                    nonlocal done
-                    done += steps
-                    bar.total = sum(
-                        plan.missing_steps for plan in plans
-                    )  # known as runs begin, some where they were stopped
-                    bar.update(steps)
-                    if callable(self.progress):
-                        self.progress(done, bar.total)
 
-                self._train(plans, on_step)
+@contextmanager
+def task_graph(
+    groups: Iterable[TrainingGroup], workers: Workers, on_measured: Callable[[], object] = lambda: None
+) -> Iterator[TaskGraph]:
+    """A task graph of all that the store lacks of some groups; what this block adds to it is done at its end, too.
 
-    def _train(self, plans: Sequence[Plan], on_step: Callable[[int], None]) -> None:
-        if default_device().type != "cpu":
-            train_together(plans, on_step)
-            return
-        with nullcontext() if current_workers() else side_by_side(self.workers):
-            if (workers := current_workers()) is None:
-                train_together(plans, on_step)
-            else:
-                train_side_by_side(plans, on_step, workers)
+    Whoever else wants the same runs waits meanwhile. Where the workers do not train, the groups are trained first.
+
+    Args:
+        groups: those whose networks are needed.
+        workers: who does the jobs.
+        on_measured: called after each measurement.
+    """
+    groups = list(groups)
+    if not workers.train:
+        for group in groups:
+            group.train()
+    graph, todo = TaskGraph(workers), [group for group in groups if group.is_open]
+    with ExitStack() as stack:
+        # in one order, so that two that want the same never wait for each other
+        for group in {group.name: group for group in sorted(todo, key=lambda group: group.name)}.values():
+            stack.enter_context(group.lock())
+        graph.train(Plan(family) for group in todo for family in group.families)
+        on_step = stack.enter_context(_reported(todo))
+        yield graph
+        graph.run(lambda steps: on_step(steps, graph.steps), on_measured)
+
+
+@contextmanager
+def _reported(groups: Sequence[TrainingGroup]) -> Iterator[Callable[[int, int], None]]:
+    """What is to be told the steps that were taken and how many there are in all: it shows them as the groups want it."""
+    labels, done = {group.label for group in groups}, 0
+    shown = any(group.progress is True for group in groups)
+    label = labels.pop() if len(labels) == 1 else "train"
+    with tqdm(total=0, desc=label, unit="step", disable=not shown, mininterval=0.5) as bar:
+
+        def on_step(steps: int, total: int) -> None:
+            nonlocal done
+            done += steps
+            bar.total = total
+            bar.update(steps)
+            for group in groups:
+                if callable(group.progress):
+                    group.progress(done, total)
+
+        yield on_step

@@ -1,4 +1,4 @@
-"""Training the runs of several families: together in this process, or in processes side by side."""
+"""Training the runs of several families together, and one run by itself."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -6,7 +6,7 @@ from lmclib.device import default_device, one_thread
 from lmclib.runs.family import Family
 from lmclib.runs.plan import Clock, Plan
 from lmclib.runs.spec import ForkSpec
-from lmclib.runs.workers import Workers
+from lmclib.runs.workers import stop_if_unwanted
 from lmclib.store.store import Store
 from lmclib.store.writer import BackgroundWriter
 from lmclib.training.loop import train
@@ -51,30 +51,15 @@ def train_together(plans: Sequence[Plan], on_step: Callable[[int], None]) -> Non
         )
 
 
-def train_side_by_side(plans: Sequence[Plan], on_step: Callable[[int], None], workers: Workers) -> None:
-    """Train each run in a worker: a parent from one fork to the next, and a fork's children as soon as it is there.
-
-    Raises:
-        LmcError: what went wrong in one of them.
-    """
-    jobs = {}
-    for plan in plans:
-        family, parent = plan.family, []
-        for epoch, step in zip(family.fork_epochs, family.fork_steps, strict=True):
-            own = family.spec.model_copy(update={"fork_epochs": (epoch,)})
-            where = str(family.store.root), str(family.store.results.root)
-            parent = [workers.submit(train_part, own, *where, None, after=parent)]
-            jobs[parent[0]] = 0
-            for child in sorted(child for child in plan.missing if child[0] == step):
-                jobs[workers.submit(train_part, own, *where, child, after=parent)] = plan.steps_of(*child)
-    for steps in workers.finished(jobs):
-        on_step(steps)
-
-
 def train_part(spec: ForkSpec, root: str, results: str, part: Child) -> None:
-    """Train the parent of a family to its last fork, or one child."""
+    """Train the parent of a family to its last fork, or one child, in a worker, unless somebody has done so meanwhile.
+
+    Who works on the same run is waited for; a worker for whose job nobody waits any more stops, and this one goes on from there.
+    """
     store = Store(root, results)
-    with BackgroundWriter(store) as writer:
-        plan = Plan(Family(spec, store), writer)
+    family = Family(spec, store)
+    at = family.parent_address if part is None else family.child_address(*part)
+    with store.lock(at, f"train {spec.model} on {family.card.label}"), BackgroundWriter(store) as writer:
+        plan = Plan(family, writer)
         plan.missing &= set() if part is None else {part}
-        train_together([plan], lambda steps: None)
+        train_together([plan], lambda steps: stop_if_unwanted())

@@ -15,6 +15,7 @@ from lmclib.device import one_thread
 from lmclib.errors import LmcError
 from lmclib.networks.partition import Partition
 from lmclib.runs.family import Family
+from lmclib.runs.group import task_graph
 from lmclib.runs.pairs import Pair, cube_between
 from lmclib.runs.spec import ForkSpec
 from lmclib.runs.workers import Workers, current_workers
@@ -182,21 +183,18 @@ def _watched(loss: Callable[..., Tensor], watch: Callable[[], None]) -> Callable
 
 
 def _measure_side_by_side(jobs: Sequence[Measurement], workers: Workers, on_done: Callable[[], object]) -> None:
-    """Have workers measure and remember what is missing. Functions of a reader's own are left to this process, which alone knows them."""
+    """Have workers train, measure and remember what is missing. Functions of a reader's own are left to this process, which alone knows them."""
     if not jobs or not jobs[0].measure.__module__.startswith("lmclib."):
         return
-    store = jobs[0].pair.families[0].store
     missing = [job for job in jobs if not job.is_remembered]
-    for family in dict.fromkeys(family for job in missing for family in job.pair.families):
-        family.train_missing()
-    where = str(store.root), str(store.results.root)
-    sent = {}
-    for job in missing:
-        pair, specs = job.pair, tuple(family.spec for family in job.pair.families)
-        how = job.measure, job.split, job.norm_stats, job.examples, job.options, job.layers
-        sent[workers.submit(_measure_part, specs, where, (pair.fork_epoch, pair.epoch, pair.children), how)] = job
-    for _ in workers.finished(sent):
-        on_done()
+    groups = dict.fromkeys(family.group for job in missing for family in job.pair.families if family.group is not None)
+    with task_graph(groups, workers, on_done) as graph:
+        for job in missing:
+            pair, specs = job.pair, tuple(family.spec for family in job.pair.families)
+            store = pair.families[0].store
+            where = str(store.root), str(store.results.root)
+            how = job.measure, job.split, job.norm_stats, job.examples, job.options, job.layers
+            graph.measure(pair, _measure_part, specs, where, (pair.fork_epoch, pair.epoch, pair.children), how)
 
 
 def _measure_part(specs: tuple[ForkSpec, ForkSpec], where: tuple[str, str], place: tuple, how: tuple) -> None:

@@ -66,7 +66,12 @@ class Plan:
     @property
     def is_open(self) -> bool:
         """Whether anything is left to train."""
-        return bool(self.missing or self._missing_forks(self._stored_forks()))
+        return bool(self.missing or self.missing_forks)
+
+    @property
+    def missing_forks(self) -> set[int]:
+        """The fork points of the parent that are not stored; none where its loss diverged."""
+        return set() if self.dead_parent else set(self.family.fork_steps) - self._stored_forks()
 
     def steps_of(self, fork_step: int, sibling: int) -> int:
         """The steps of a child from its fork to its end."""
@@ -81,9 +86,6 @@ class Plan:
         """The fork points of the parent that are stored."""
         return {int(name) for name in self.store.states(self.family.parent_address) if name.isdigit()}
 
-    def _missing_forks(self, stored: set[int]) -> set[int]:
-        return set() if self.dead_parent else set(self.family.fork_steps) - stored
-
     def first_runs(self) -> list[Run]:
         """The children whose fork point is stored, and the parent if any is not."""
         family, starts = self.family, {}
@@ -93,7 +95,7 @@ class Plan:
                 starts[step] = found
         stored = self._stored_forks()
         runs = [run for step in sorted(starts) for run in self._children(step, *split_state(starts[step]))]
-        lacking = self._missing_forks(stored)
+        lacking = self.missing_forks
         if lacking:
             runs.append(self._parent(lacking, stored))
         if 0 in lacking:  # the parent's start is a fork point that no step leads to

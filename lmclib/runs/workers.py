@@ -1,25 +1,30 @@
 """Processes side by side, one thread each: for networks that lock-step does not speed up, and for what is measured of them."""
 
+import logging
 import os
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
 from pathlib import Path
 from subprocess import Popen
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
-from lmclib.device import compute_quietly
+import pandas as pd
+
+from lmclib.device import compute_quietly, default_device
 from lmclib.errors import LmcError, first_line
 from lmclib.processes import ChildProcesses
 
 if TYPE_CHECKING:
     from distributed import Future
 
-POLL = 0.2  # seconds between two looks whether Dask still works
+POLL = 0.05  # seconds between two looks for what is done, and whether Dask still works
 REACHED = 10  # seconds within which a scheduler that is there answers
 
 
@@ -30,13 +35,14 @@ class Workers:
         n: how many.
         scheduler: of a cluster that is there already, its address or the path of its scheduler file: its workers are used, however
             many, and left as they are. They must see the same folders as this process.
+        resources: what each job takes of such a worker, by the names that `dask worker --resources` gave: `{"GPU": 1}`.
 
     Raises:
-        LmcError: there is no scheduler, or a worker of its has several threads.
+        LmcError: there is no scheduler, a worker of its has several threads, or none has the resources.
     """
 
-    def __init__(self, n: int, scheduler: str | Path | None = None):
-        self.n, self.scheduler = n, scheduler
+    def __init__(self, n: int, scheduler: str | Path | None = None, resources: Mapping[str, float] | None = None):
+        self.n, self.scheduler, self.resources = n, scheduler, dict(resources or {})
 
     def __enter__(self) -> "Workers":
         from distributed import Client
@@ -52,6 +58,8 @@ class Workers:
                 self._check()
                 time.sleep(POLL)
             self.client = stack.enter_context(Client(scheduler_file=str(found)))
+            self.address = self.client.scheduler.address
+            self.client.get_task_stream(count=0)  # from now on the scheduler notes when each job was done
             self.stack = stack.pop_all()
         return self
 
@@ -67,6 +75,8 @@ class Workers:
             raise LmcError(
                 f"scheduler_file={str(self.scheduler)!r}: is not there; must be one that `dask scheduler` wrote"
             )
+        for name in ("distributed", "distributed.client"):  # what goes wrong is raised here
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         with ExitStack() as stack:
             try:
                 self.client = stack.enter_context(Client(**given, timeout=REACHED))
@@ -74,19 +84,76 @@ class Workers:
                 raise LmcError(
                     f"scheduler={str(self.scheduler)!r}: cannot be reached ({first_line(error)}); must be one such as tcp://10.0.0.1:8786"
                 ) from None
-            threads = self.client.nthreads()
-            if several := [name for name, n in threads.items() if n > 1]:
+            self.address = self.client.scheduler.address
+            there = self.client.scheduler_info(n_workers=-1)["workers"]
+            if several := [name for name, worker in there.items() if worker["nthreads"] > 1]:
                 raise LmcError(f"scheduler: its worker {several[0]} has several threads; must have one (--nthreads 1)")
-            self.dask, self.n = [], len(threads)
+            fit = [worker for worker in there.values() if self._fits(worker["resources"])]
+            if there and not fit:
+                known = sorted(
+                    {f"{name}={n:g}" for worker in there.values() for name, n in worker["resources"].items()}
+                )
+                raise LmcError(
+                    f"resources={self.resources}: no worker has them; must be among {', '.join(known) or 'none'} (dask worker --resources)"
+                )
+            self.client.get_task_stream(count=0)
+            self.dask, self.n = [], len(fit)
             self.stack = stack.pop_all()
         return self
+
+    def _fits(self, resources: Mapping[str, float]) -> bool:
+        return all(resources.get(name, 0) >= n for name, n in self.resources.items())
+
+    @property
+    def dashboard(self) -> str:
+        """Where to see in a browser what they do, in words."""
+        if not self.client.run_on_scheduler(_has_bokeh):
+            return "no dashboard, for which bokeh must be installed where the scheduler runs"
+        return f"dashboard: {self.client.dashboard_link}"
+
+    @property
+    def train(self) -> bool:
+        """Whether they train: processes of this machine leave that to this one where it has a GPU, which trains all networks together."""
+        return self.scheduler is not None or default_device().type == "cpu"
 
     def __exit__(self, *why: object) -> None:
         self.stack.__exit__(*why)
 
-    def submit(self, job: Callable[..., None], *given: object, after: Sequence["Future"] = ()) -> "Future":
-        """Have a worker do a job, once others are done; what it warns of is said where its end is waited for."""
-        return self.client.submit(_done, job, given, list(after), pure=False)
+    def submit(
+        self, kind: str, job: Callable[..., None], *given: object, after: Sequence["Future"] = (), priority: int = 0
+    ) -> "Future":
+        """Have a worker do a job, once others are done; what it warns of is said where its end is waited for.
+
+        Args:
+            kind: what it is, as the dashboard names it.
+            job: a function of the library, that all processes know.
+            *given: plain values.
+            after: the jobs that must be done before.
+            priority: above 0 for what is done before other jobs that could be begun, too.
+        """
+        self._check()
+        how = {"key": f"{kind}-{uuid4().hex}", "priority": priority, "pure": False}
+        if self.resources:
+            how["resources"] = self.resources
+        return self.client.submit(_done, job, given, list(after), **how)
+
+    def timings(self) -> pd.DataFrame:
+        """When each job that is done was done, by the scheduler's own notes: measured anew each time, never remembered.
+
+        Returns:
+            A row a job: `kind`, `worker` (counted from 1), `start` and `stop` in seconds from the first start.
+        """
+        from dask.utils import key_split
+
+        rows = [
+            (key_split(task["key"]), task["worker"], *(part[end] for end in ("start", "stop")))
+            for task in self.client.get_task_stream()
+            for part in task["startstops"]
+            if part["action"] == "compute"
+        ]
+        table = pd.DataFrame(rows, columns=["kind", "worker", "start", "stop"]).sort_values("start", ignore_index=True)
+        table["worker"] = table["worker"].rank(method="dense").astype(int)
+        return table.assign(stop=table.stop - table.start.min(), start=table.start - table.start.min())
 
     def finished(self, jobs: Mapping["Future", object]) -> Iterator[object]:
         """What belongs to each job, when it is done.
@@ -94,46 +161,59 @@ class Workers:
         Raises:
             LmcError: what went wrong in one of them, or Dask was killed.
         """
-        from distributed import CancelledError, KilledWorker, wait
+        from distributed import CancelledError, KilledWorker, as_completed
 
-        left = set(jobs)
+        left = as_completed(jobs)
         try:
-            while left:
-                with suppress(TimeoutError):  # Dask alone would wait without end where its processes have ended
-                    done, left = wait(left, timeout=POLL, return_when="FIRST_COMPLETED")
-                    for job in done:
-                        for warning in job.result():  # raises what was raised there
-                            warnings.warn(warning, stacklevel=2)
-                        yield jobs[job]
+            while not left.is_empty():
+                done = left.next_batch(block=False)  # Dask alone would wait without end where its processes have ended
+                for job in done:
+                    for warning in job.result():  # raises what was raised there
+                        warnings.warn(warning, stacklevel=2)
+                    yield jobs[job]
                 self._check()
-        except (KilledWorker, CancelledError):
+                if not done:
+                    time.sleep(POLL)
+        except KilledWorker:
             raise LmcError(
                 f"workers={self.n}: one was killed, as where memory is short; what was stored is kept; try fewer"
             ) from None
+        except CancelledError:  # which is what a client says of all jobs whose scheduler is gone
+            raise self._gone() from None
 
     def _check(self) -> None:
         lost = self.scheduler is not None and self.client.status != "running"
         if lost or any(process.poll() is not None for process in self.dask):
-            raise LmcError(
+            raise self._gone()
+
+    def _gone(self) -> LmcError:
+        if self.scheduler is None:
+            return LmcError(
                 "workers: Dask ended before they had done their work; what was stored is kept; try workers=1"
             )
+        return LmcError(
+            f"scheduler={self.address!r}: is gone; what was stored is kept: go on with another, or with workers of your own"
+        )
 
 
 _current: ContextVar[Workers | None] = ContextVar("current workers", default=None)
 
 
 @contextmanager
-def side_by_side(n: int, scheduler: str | Path | None = None) -> Iterator[None]:
+def side_by_side(
+    n: int, scheduler: str | Path | None = None, resources: Mapping[str, float] | None = None
+) -> Iterator[None]:
     """Within this context networks are trained and pairs measured in `n` processes; 1 is this process alone.
 
     Args:
         n: how many.
         scheduler: as in `Workers`, in place of processes of its own.
+        resources: as in `Workers`.
     """
     if n == 1 and scheduler is None:
         yield
         return
-    with Workers(n, scheduler) as workers:
+    with Workers(n, scheduler, resources) as workers:
         token = _current.set(workers)
         try:
             yield
@@ -150,10 +230,34 @@ def _start_dask(processes: ChildProcesses, found: Path, workers: int) -> list[Po
     """Start Dask's scheduler and workers, which meet where `found` says."""
     dask = [sys.executable, "-m", "dask"]
     environment = {**os.environ, "DASK_LOGGING__DISTRIBUTED": "critical"}  # what goes wrong is raised here
-    meeting = ["--scheduler-file", str(found), "--host", "127.0.0.1", "--no-dashboard"]
+    meeting = ["--scheduler-file", str(found), "--host", "127.0.0.1"]
+    dashboard = ["--dashboard-address", "127.0.0.1:0"] if _has_bokeh() else ["--no-dashboard"]
     size = ["--nworkers", str(workers), "--nthreads", "1", "--local-directory", str(found.parent)]
-    commands = [*dask, "scheduler", *meeting, "--port", "0"], [*dask, "worker", *meeting, *size]
+    commands = [
+        [*dask, "scheduler", *meeting, *dashboard, "--port", "0"],
+        [*dask, "worker", *meeting, "--no-dashboard", *size],
+    ]
     return [processes.start(command, env=environment) for command in commands]
+
+
+def stop_if_unwanted() -> None:
+    """To be called in a job again and again: stops it where nobody waits for it, as its scheduler is gone or it was given up.
+
+    Raises:
+        LmcError: nobody does; what is trained is then stored where it stands.
+    """
+    from distributed import get_worker
+    from distributed.core import Status
+    from distributed.worker import thread_state
+
+    worker = get_worker()
+    task = worker.state.tasks.get(thread_state.key)
+    if worker.status in (Status.closing, Status.closed, Status.failed) or task is None or task.state == "cancelled":
+        raise LmcError("workers: nobody waits for this job any more")
+
+
+def _has_bokeh() -> bool:
+    return find_spec("bokeh") is not None
 
 
 def _done(job: Callable[..., None], given: Sequence, after: Sequence) -> list[str]:

@@ -69,6 +69,7 @@ FIGURES = {
     "federated": 4,
     "robustness": 4,
     "your_models": 2,
+    "scaling_out": 1,
 }
 
 

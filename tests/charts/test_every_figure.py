@@ -41,6 +41,7 @@ from lmclib.charts import (
     predictions,
     recipes,
     robustness,
+    scaling,
     theory,
     toy,
 )
@@ -169,6 +170,12 @@ MERGES = pd.DataFrame(
 SHARED = pd.DataFrame({"pair": ["p", "p", "q", "q"], "layer": list("abab"), "share": [0.0, 1.0, 0.5, 0.25]})
 
 
+STREAMS = {
+    n: pd.DataFrame({"kind": ["parent", "child", "measure"], "worker": workers, "start": start, "stop": stop})
+    for n, workers, start, stop in ((1, [1, 1, 1], [0, 1, 4], [1, 4, 5]), (2, [1, 2, 1], [0, 1, 3], [1, 3, 4]))
+}
+
+
 def recipes_measured() -> dict[str, Forked]:
     final = FINAL.query("norm_stats == 'interpolate'").assign(split="train")
     found = Forked(curves(), final, geometry_table(), final, geometry_table())
@@ -273,6 +280,7 @@ FIGURES = {
     "robustness.equal_norm": Figure(
         lambda: robustness.equal_norm(step_table()), {"difference": averaging_less_random()}
     ),
+    "scaling.task_stream": Figure(lambda: scaling.task_stream(STREAMS), {"seconds": [1, 3, 1, 1, 2, 1]}),
     "theory.parabolas": Figure(lambda: theory.parabolas(parabola_cuts()), {"loss": parabola_cuts().loss}),
     "theory.histogram": Figure(lambda: theory.histogram(CURVATURES, bins=2), {"networks": [3, 1, 0, 1]}),
     "theory.not_convex": Figure(lambda: theory.not_convex(SHARES), {"share": SHARES.share}),

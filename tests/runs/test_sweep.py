@@ -4,9 +4,10 @@ import torch
 
 import lmclib as lmc
 from lmclib.runs.family import Family
+from lmclib.runs.group import task_graph
 from lmclib.runs.joint import train
-from lmclib.runs.sweep import train_sweep, training_waves
-from lmclib.runs.workers import side_by_side
+from lmclib.runs.sweep import training_groups
+from lmclib.runs.workers import current_workers, side_by_side
 from lmclib.store.store import Store
 
 RECIPE = lmc.Recipe(epochs=2, batch_size=128, milestones=(1,))
@@ -33,12 +34,22 @@ OVERLAPPING = [
 ]
 
 
-def test_families_of_one_parent_are_never_in_one_wave(tmp_path):
-    waves = training_waves(families(OVERLAPPING, tmp_path))
-    seen = [[family.spec for group in wave for family in group.families] for wave in waves]
-    assert [len(wave) for wave in seen] == [3, 1, 1, 1, 1]
-    assert seen[0] == [SPEC, changed(seed=1), changed(lr=0.05)]
-    assert [len(group.families) for group in waves[0]] == [2, 1], "seeds train together, rates do not"
+def test_families_of_one_parent_are_never_in_one_group(tmp_path):
+    groups = [[family.spec for family in group.families] for group in training_groups(families(OVERLAPPING, tmp_path))]
+    assert groups[0] == [SPEC, changed(seed=1)], "seeds train together"
+    assert groups[1:] == [[spec] for spec in (changed(lr=0.05), *OVERLAPPING[1:5])], "rates do not"
+
+
+def quiet(found):
+    groups = training_groups(found)
+    for group in groups:
+        group.progress = False
+    return groups
+
+
+def train_all(found):
+    for group in quiet(found):
+        group.train()
 
 
 def states(found):
@@ -57,11 +68,12 @@ def test_all_are_trained_with_the_bits_that_each_has_by_itself_and_by_two_proces
     monkeypatch.setattr(
         "lmclib.runs.joint.train", lambda *given, **more: (trained.append(given[3]), train(*given, **more))
     )
-    train_sweep(training_waves(one), progress=False)
+    train_all(one)
     # two groups of the first wave, a third sibling, and children with a schedule of their own; all else is there by then
     assert len(trained) == 4
-    with side_by_side(2):
-        train_sweep(training_waves(two), progress=False)
+    with side_by_side(2), task_graph(quiet(two), current_workers()) as graph:
+        # three parents with two forks; four children of SPEC, two third siblings, and four each of the last three
+        assert len(graph.jobs) == 3 * 2 + 4 + 2 + 3 * 4
     alone = lmc.fork(OVERLAPPING[2], tmp_path / "alone", progress=False)
     for root in (one, two):
         found = states(root)
@@ -69,5 +81,5 @@ def test_all_are_trained_with_the_bits_that_each_has_by_itself_and_by_two_proces
         for key, state in [*states(one).items(), *states([alone]).items()]:
             assert all(torch.equal(found[key][name], value) for name, value in state.items())
     trained.clear()
-    train_sweep(training_waves(families(OVERLAPPING, tmp_path / "one")), progress=False)
+    train_all(families(OVERLAPPING, tmp_path / "one"))
     assert not trained

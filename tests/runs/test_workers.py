@@ -8,14 +8,18 @@ import sys
 
 import pytest
 import torch
-from distributed import Client
+from distributed import Client, LocalCluster
 from tagged import alive, commands, tagged_environment, until
 
 import lmclib as lmc
 from lmclib.errors import LmcError
 from lmclib.root import ROOT
 from lmclib.runs import workers
+from lmclib.runs.family import Family
+from lmclib.runs.plan import Plan
+from lmclib.runs.task_graph import TaskGraph
 from lmclib.runs.workers import current_workers, side_by_side
+from lmclib.store.store import Store
 
 SPEC = lmc.ForkSpec(model="mlp-8", fork_epochs=(0,), recipe=lmc.Recipe(epochs=1, batch_size=128, milestones=()))
 ENDLESS = """
@@ -88,6 +92,23 @@ def test_workers_of_another_cluster_train_the_same_bits_and_are_left_as_they_are
             assert all(torch.equal(one[key], two[key]) for key in one)
     with Client(address) as client:
         assert len(client.nthreads()) == 1
+
+
+def test_what_nobody_waits_for_stops_where_it_stands(tmp_path):
+    """As after Ctrl-C on somebody else's cluster: Dask forgets the job, but would let its thread go on for ever."""
+    endless = SPEC.model_copy(update={"checkpoint_epochs": (1,), "recipe": lmc.Recipe(epochs=100_000)})
+    family = Family(endless, Store(tmp_path / "store"))
+    first, resume = f"{family.child_address(0, 0)}/*.safetensors", "resume.*.safetensors"
+    size = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "local_directory": tmp_path / "dask"}
+    with LocalCluster(dashboard_address=":0", **size) as cluster, side_by_side(1, cluster.scheduler_address):
+        graph = TaskGraph(current_workers())
+        graph.train([Plan(family)])
+        until(lambda: list(tmp_path.glob(f"store/{first}")), 60, "the first epoch of a child is stored")
+        assert not list(tmp_path.rglob(resume))
+        for job in graph.jobs:
+            job.cancel()
+        until(lambda: list(tmp_path.rglob(resume)), 60, "where it stands is stored")
+        until(lambda: not list(tmp_path.rglob("*.lock")), 60, "nobody works on it")
 
 
 def test_workers_of_several_threads_are_refused(cluster):

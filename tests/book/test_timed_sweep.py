@@ -1,0 +1,29 @@
+"""A sweep that is run for its timings: it computes what any sweep does, and its jobs do not overlap on one worker."""
+
+import pandas as pd
+
+from lmclib.book.sweep import Swept
+from lmclib.book.sweep_spec import sweep_of
+from lmclib.book.timed_sweep import timed_sweep
+
+SAID = {
+    "fork": {"model": "mlp-4", "epochs": 2, "fork_epochs": [0, 1], "milestones": [1]},
+    "grid": {"seed": [0, 1]},
+    "measure": {"name": "barrier_curve", "options": {"alphas": 3}},
+}
+
+
+def test_its_table_is_that_of_any_sweep_and_its_jobs_are_those_of_the_graph(tmp_path):
+    table, timings = timed_sweep(SAID, 1)
+    pd.testing.assert_frame_equal(table, Swept(sweep_of(SAID), tmp_path, tmp_path).run(progress=False))
+    # two seeds with two forks, each with two children and one pair
+    assert timings.kind.value_counts().to_dict() == {"child": 8, "parent": 4, "measure": 4}
+    assert timings.start[0] == 0
+    assert (timings.stop > timings.start).all()
+    assert set(timings.worker) == {1}
+    assert (timings.start[1:].to_numpy() >= timings.stop[:-1].to_numpy() - 1e-3).all(), (
+        "one worker does one job at a time"
+    )
+    # a seed's first measurement does not wait for the other seed's last child
+    first = timings[timings.kind == "measure"].start.min()
+    assert first < timings[timings.kind == "child"].start.max()

@@ -1,0 +1,101 @@
+"""The files in `clusters/`: their words are Dask's, and what they start here, without SLURM or a GPU, does the work."""
+
+import os
+import subprocess
+from collections import Counter
+from contextlib import contextmanager
+
+import dask.config
+import pytest
+import yaml
+from distributed import Client
+from tagged import bounded, until
+
+import lmclib as lmc
+from lmclib.errors import LmcError
+from lmclib.root import ROOT
+from lmclib.runs.workers import current_workers, side_by_side
+
+CLUSTERS = ROOT / "clusters"
+SPEC = lmc.ForkSpec(model="mlp-4", fork_epochs=(0,), recipe=lmc.Recipe(epochs=1, batch_size=128, milestones=()))
+# what SLURM's own does: the command once a task, each with its number, and with a GPU of its own where it has some
+SRUN = """#!/bin/bash
+for task in $(seq 0 $((SLURM_NTASKS - 1))); do SLURM_PROCID=$task CUDA_VISIBLE_DEVICES=${GPUS:+$task} "$@" & done
+wait
+"""
+
+
+def leaves(tree, path=()):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def test_every_word_of_the_configuration_is_one_of_dask():
+    said = yaml.safe_load((CLUSTERS / "dask.yaml").read_text())
+    for path, value in leaves(said):
+        default = dask.config.get(".".join(path), default=KeyError)
+        assert default is not KeyError, path
+        assert type(value) in (type(default), str), path
+
+
+@contextmanager
+def started(command, tmp_path, **environment):
+    """A script of `clusters/` as somebody starts it, and its scheduler file."""
+    found = tmp_path / "scheduler.json"
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "FOUND": str(found), **environment}
+    with bounded(subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL)) as process:
+        until(found.exists, 100, "the scheduler is there")
+        try:
+            yield found
+        finally:
+            process.terminate()
+    assert process.returncode == 143
+    assert not found.exists()
+
+
+def test_one_worker_a_gpu(tmp_path):
+    """Whatever asks for GPUs is done by workers that have one, and each of them sees its own."""
+    with started([str(CLUSTERS / "gpus.sh"), "2", "5"], tmp_path) as found:
+        with Client(scheduler_file=str(found)) as client:
+            client.wait_for_workers(2, timeout=100)
+            seen = client.run(os.getenv, "CUDA_VISIBLE_DEVICES")
+            assert sorted(seen.values()) == ["2", "5"]
+        with pytest.raises(LmcError, match=r"resources=\{'TPU': 1\}: no worker has them; must be among GPU=1 \("):
+            side_by_side(1, found, {"TPU": 1}).__enter__()
+        with side_by_side(1, found, {"GPU": 1}):
+            workers = current_workers()
+            there = lmc.fork(SPEC, tmp_path / "there", progress=False)
+            assert Counter(workers.timings().kind) == {"parent": 1, "child": 2}
+            assert workers.resources == {"GPU": 1}
+            assert "no dashboard" in workers.dashboard or "http://" in workers.dashboard
+    here = lmc.fork(SPEC, tmp_path / "here", progress=False)
+    for k in range(2):
+        assert all((there.child(0, k)[name] == value).all() for name, value in here.child(0, k).items())
+
+
+def test_no_gpu_is_one_line():
+    done = subprocess.run([CLUSTERS / "gpus.sh"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "clusters/gpus.sh: which GPUs? for example: clusters/gpus.sh 0 1\n")
+
+
+def test_a_job_of_slurm_is_a_cluster(tmp_path):
+    (tmp_path / "srun").write_text(SRUN)
+    (tmp_path / "srun").chmod(0o755)
+    script = CLUSTERS / "slurm.sh"
+    options = [line.split()[1] for line in script.read_text().splitlines() if line.startswith("#SBATCH")]
+    assert all(option.startswith("--") and "=" in option for option in options)
+    # as sbatch does, a copy of it in the folder from which it was sent
+    copy = tmp_path / "slurm_script"
+    copy.write_text(script.read_text())
+    own = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_NTASKS": "1", "GPUS": "1"}
+    with started(["bash", str(copy), str(tmp_path / "scheduler.json")], tmp_path, **own) as found:
+        with Client(scheduler_file=str(found)) as client:
+            client.wait_for_workers(1, timeout=100)
+            (worker,) = client.scheduler_info()["workers"].values()
+        assert (worker["nthreads"], worker["resources"]) == (1, {"GPU": 1})
+        with side_by_side(1, found):
+            family = lmc.fork(SPEC, tmp_path / "store", progress=False)
+    assert not family.diverged()
