@@ -116,7 +116,7 @@ def test_an_output_is_checked_before_anything_is_read(tmp_path):
         ({"data": "nowhere/at all"}, "is not there; must be a folder"),
         ({"model": None}, "model: is needed"),
         ({"model": "zoo:perceptron()"}, "does not take inputs of shape|is of another architecture than the model"),
-        ({"partition": "conv"}, "is found in no layer's name"),
+        ({"partition": "conv"}, "partition='conv': is found in no layer's name"),
     ],
 )
 def test_what_does_not_go_together_is_said_in_a_line(changes, said, tmp_path):
