@@ -34,7 +34,7 @@ paper-tables: $(READY) ## put the tables of finished paper-scale chapters, with 
 	@python -m lmclib results pack
 
 bench: $(READY) ## benchmarks: ratios measured in one run on this machine (DEVICE=cpu or cuda); half an hour on four cores
-	@for name in training layers energies floors sweeps; do python benchmarks/$$name.py --device $(DEVICE) || exit 1; done
+	@for name in training layers energies floors sweeps checkpoints; do python benchmarks/$$name.py --device $(DEVICE) || exit 1; done
 
 faults: $(READY) ## kills, damaged files, dead workers and hostile bundles by the hundred, and a table of what came of them
 	@OMP_NUM_THREADS=1 PYTHONPATH=tests python tests/faults.py --write

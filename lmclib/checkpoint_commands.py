@@ -283,7 +283,7 @@ class _Counted(NamedTuple):
 def _passes(opened: "Opened", evaluations: int) -> int:
     """About how many passes over all data a merge takes: half of them see half of the data each."""
     n_layers = len(opened.ends[0].axes)
-    points = 20 + n_layers + 12 + 12 + 4 * 2 * evaluations
+    points = 20 + n_layers + 12 + 12 + 4 * evaluations
     return (points * len(opened.ends) + 1) // 2
 
 

@@ -6,7 +6,7 @@ Each command is a function below; what it needs is imported when it runs, so tha
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -16,11 +16,24 @@ from lmclib.errors import LmcError
 
 FAILED, UNFINISHED = 1, 3  # exit statuses, beside 0 and typer's own 2 for wrong use
 BOOK, KEPT = "The book", "Results and store"  # panels of the help page
+LONGEST = 200  # letters of a command's summary on the help page
 PAIR = "\0"  # between the two words of a parameter, neither of which can hold it
 
 
 class _Commands(TyperGroup):
-    """Commands that say an `LmcError` in its one line."""
+    """Commands under the headings of their panels, which say an `LmcError` in its one line.
+
+    Help is plain text: what draws it in boxes takes longer to load than all else.
+    """
+
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
+        panels: dict[str, list[TyperCommand]] = {}
+        for command in self.commands.values():
+            panels.setdefault(command.rich_help_panel or "Commands", []).append(command)
+        width = max(map(len, self.commands))
+        for panel, commands in panels.items():
+            with formatter.section(panel):
+                formatter.write_dl([(one.name.ljust(width), one.get_short_help_str(LONGEST)) for one in commands])
 
     def invoke(self, ctx: typer.Context) -> object:
         try:
@@ -94,12 +107,15 @@ app = typer.Typer(
     help="Linear mode connectivity: a book that runs, and what it is made of.",
     epilog="Exit status: 0; 1 for a failure, said in a line; 2 for wrong use; 3 where the time of `measure` was up, or a sweep was stopped.",
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,  # what is no LmcError is a mistake of ours, and shows Python's own traceback
 )
-results_app = typer.Typer(help="The committed results: list them, add to them, compare them with today's code.")
+results_app = typer.Typer(
+    help="The committed results: list them, add to them, compare them with today's code.", rich_markup_mode=None
+)
 store_app = typer.Typer(
-    help="A store of runs and tables: list it, look at one, verify every file, delete what is not needed, take it elsewhere."
+    help="A store of runs and tables: list it, look at one, verify every file, delete what is not needed, take it elsewhere.",
+    rich_markup_mode=None,
 )
 app.add_typer(results_app, name="results", rich_help_panel=KEPT, no_args_is_help=True)
 app.add_typer(store_app, name="store", rich_help_panel=KEPT, no_args_is_help=True)

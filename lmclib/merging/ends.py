@@ -107,7 +107,7 @@ def open_ends(model: nn.Module, first: Checkpoint, second: Checkpoint, x: Tensor
     if not whole:
         raise LmcError(f"{second.path}: matches {first.path} in no whole layer; must be of the same architecture")
     same = _same(matched, first, second)
-    axes = partitioned(model, whole, partition)
+    axes = partitioned(model, whole, partition, "partition")
     moving = tuple(axis for axis in axes if any(key not in same for key in axis.tensors))
     if not moving:
         raise LmcError(

@@ -135,8 +135,9 @@ def merge(
 ) -> Merged:
     r"""Merge checkpoints: $\theta_1 + \sum_\ell a_\ell P_\ell \Delta$ with the coefficients that `merge_plan` finds, as one file.
 
-    Of more than two a soup is made, as `soup_plan` says. In a plain chain of layers the second model's units are also put in the order of the
-    first one's, as `align` does it, and that pair is planned, too. Nothing is written where no average beats the better checkpoint on held-out data.
+    Of more than two a soup is made, as `soup_plan` says. Where `align` knows the network, the second model's units are also put in the order of
+    the first one's, and where that makes the uniform average better, that pair is planned, too. Nothing is written where no average beats the
+    better checkpoint on held-out data.
     Float16 and bfloat16 are computed in float32, and written, and judged, in the first checkpoint's own types.
 
     Args:
@@ -204,7 +205,9 @@ def _plan(opened: Opened, evaluations: int) -> MergePlan | SoupPlan:
 
 
 def _aligned(cube: Cube) -> LayerCube | None:
-    """The cube to the second model with its units in the order of the first one's; None where that is the same, or no plain chain."""
+    """The cube to the second model with its units in the order of the first one's; None where that is the same, cannot be said of this
+    network, or makes the uniform average no better.
+    """
     if not isinstance(cube, LayerCube):
         return None
     try:
@@ -215,7 +218,11 @@ def _aligned(cube: Cube) -> LayerCube | None:
         return None
     other = LayerCube(cube.model, cube.ends.t1, t2, cube.data, cube.loss)
     other.ends = Interpolation(cube.ends.t1, t2, cube.ends.layers)
-    return other
+    points = torch.tensor([[0.5], [1.0]], dtype=torch.float64).expand(2, len(cube.layers))
+    (before, second), (after, same) = cube(points).loss, other(points).loss
+    return (
+        other if after < before and torch.isclose(same, second, rtol=1e-3) else None
+    )  # the same function, seen on the data
 
 
 def _loaded(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

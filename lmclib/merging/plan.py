@@ -4,10 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
-import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from lmclib.cube.batching import Batches, is_pair
@@ -15,6 +14,7 @@ from lmclib.cube.points import LayerCube, Values
 from lmclib.cube.statistics import own_statistics, tracked_norms
 from lmclib.device import full_precision
 from lmclib.errors import LmcError
+from lmclib.merging.descent import descended
 from lmclib.merging.ends import Cube, on_data
 from lmclib.merging.streamed import StreamedCube
 from lmclib.networks.differentiable import copied
@@ -116,7 +116,7 @@ def merge_plan(cube: Cube, held_out: Batches | None = None, evaluations: int = 2
     Args:
         cube: the layer cube between two models; statistics are treated both ways whatever it says itself.
         held_out: data to judge on; by default every second example (or batch) of the cube's own data, and the others are fitted on.
-        evaluations: of the gradient, from each of the four starts.
+        evaluations: of the loss with its gradient, from each of the four starts.
 
     Returns:
         The plan.
@@ -221,7 +221,7 @@ def _candidates(fit: Cube, evaluations: int) -> tuple[dict[str, Tensor], tuple[s
         UNIFORM: one / 2,
         BEST_UNIFORM: best * one,
         LEAVE_OUT: without,
-        PER_LAYER: min((_descended(fit, start, evaluations) for start in starts), key=lambda found: found[1])[0],
+        PER_LAYER: min((descended(fit, start, evaluations) for start in starts), key=lambda found: found[1])[0],
     }, left_out
 
 
@@ -259,19 +259,6 @@ def _counts(n_layers: int) -> list[int]:
     """
     counts = {n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64) if n < n_layers}
     return sorted(counts)
-
-
-def _descended(fit: Cube, start: Tensor, evaluations: int) -> tuple[Tensor, float]:
-    """Where L-BFGS-B comes to from a start, and the loss there."""
-
-    def value(a: np.ndarray) -> tuple[float, np.ndarray]:
-        point = torch.from_numpy(a.copy())
-        return fit(point).loss.item(), fit.gradient(point).numpy()
-
-    options = {"maxfun": evaluations, "maxiter": evaluations, "ftol": 1e-10, "gtol": 1e-8}
-    bounds = [(0.0, 1.0)] * len(start)
-    found = minimize(value, start.numpy(), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    return torch.from_numpy(found.x).clamp(0, 1), float(found.fun)
 
 
 def on_parts(cube: Cube, held_out: Batches | None = None) -> tuple[Cube, Cube]:

@@ -114,19 +114,23 @@ class StreamedCube:
         Raises:
             LmcError: several points; PyTorch lacks a derivative.
         """
+        return self.value_and_gradient(a)[1]
+
+    def value_and_gradient(self, a: float | Tensor) -> tuple[float, Tensor]:
+        r"""$\varphi$ and $\partial\varphi / \partial a$ at one point, by one forward and one backward pass; raises as `gradient` does."""
         points = self.ends.points(a)
         if len(points) != 1:
             raise LmcError(f"a: has {len(points)} points; a derivative is taken at one")
         self._fill(points[0])
         self.passes += 3
-        slopes, count = torch.zeros(len(self.layers), dtype=torch.float64), 0
+        total, slopes, count = 0.0, torch.zeros(len(self.layers), dtype=torch.float64), 0
         with full_precision(), differentiating(), torch.enable_grad(), _Slopes(self, slopes) as statistics:
             for x, y in self._batches():
                 with sdpa_kernel(SDPBackend.MATH), PlainArithmetic():
                     loss = self.loss(functional_call(self.model, statistics, (x,)), y)
                 (loss * len(y)).backward()
-                count += len(y)
-        return slopes / count
+                total, count = total + float(loss.detach()) * len(y), count + len(y)
+        return total / count, slopes / count
 
     def _evaluate(self, point: Tensor) -> Tensor:
         self._fill(point)

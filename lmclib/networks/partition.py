@@ -17,7 +17,9 @@ NAMED = ("layers", "blocks", "fine")
 BLOCK = re.compile(r"(?:.*?[._])?\d+(?=\.)")  # up to the first number in a path that goes on: layer1.0, transformer.h.3
 
 
-def partitioned(model: nn.Module, layers: Sequence[Layer], partition: Partition = "layers") -> tuple[Layer, ...]:
+def partitioned(
+    model: nn.Module, layers: Sequence[Layer], partition: Partition = "layers", asked: str = "layers"
+) -> tuple[Layer, ...]:
     r"""The axes of a layer cube: a partition of the network's tensors, so that $\Delta = \sum_\ell P_\ell \Delta$.
 
     `layers` are modules that own parameters. `blocks` are what a path is called up to its first number, such as `layer1.0` or
@@ -29,6 +31,7 @@ def partitioned(model: nn.Module, layers: Sequence[Layer], partition: Partition 
         model: the network, which says which keys are tied.
         layers: its layers, from `find_layers`.
         partition: `layers`, `blocks`, `fine`, a regular expression, or names with what they stand for.
+        asked: what the argument is called where the reader gave it, for messages.
 
     Returns:
         The axes, in the order in which the forward pass reaches the first layer of each.
@@ -44,15 +47,17 @@ def partitioned(model: nn.Module, layers: Sequence[Layer], partition: Partition 
         ['stem', 'conv', 'norm']
     """
     if not isinstance(partition, str):
-        return _by_name(model, layers, partition)
+        return _by_name(model, layers, partition, asked)
     if partition == "layers":
         return tuple(layers)
     if partition == "fine":
         return tuple(single for layer in layers for single in _tensors(model, layer))
-    return _together(layers, BLOCK if partition == "blocks" else _pattern(partition, layers))
+    return _together(layers, BLOCK if partition == "blocks" else _pattern(partition, layers, asked))
 
 
-def _by_name(model: nn.Module, layers: Sequence[Layer], partition: Mapping[str, Sequence[str]]) -> tuple[Layer, ...]:
+def _by_name(
+    model: nn.Module, layers: Sequence[Layer], partition: Mapping[str, Sequence[str]], asked: str
+) -> tuple[Layer, ...]:
     """Layers and parameters taken together as the reader says."""
     whole = {layer.name: layer for layer in layers}
     single = {part.name: part for layer in layers for part in _tensors(model, layer)}
@@ -63,24 +68,24 @@ def _by_name(model: nn.Module, layers: Sequence[Layer], partition: Mapping[str, 
             if member not in whole and member not in single:
                 near = get_close_matches(member, [*whole, *single], 1) or [*whole][:1]
                 raise LmcError(
-                    f"layers: {name!r} holds {member!r}, which the model does not have; did you mean {near[0]!r}?"
+                    f"{asked}: {name!r} holds {member!r}, which the model does not have; did you mean {near[0]!r}?"
                 )
         axes.append(_joined(name, [whole.get(member) or single[member] for member in members]))
     count = Counter(key for axis in axes for key in axis.parameters)
     for key in (key for layer in layers for key in layer.parameters):
         if count[key] != 1:
-            raise LmcError(f"layers: {key!r} is on {count[key] or 'no'} axes; must be on exactly one")
+            raise LmcError(f"{asked}: {key!r} is on {count[key] or 'no'} axes; must be on exactly one")
     return tuple(axes)
 
 
-def _pattern(partition: str, layers: Sequence[Layer]) -> re.Pattern:
+def _pattern(partition: str, layers: Sequence[Layer], asked: str) -> re.Pattern:
     try:
         pattern = re.compile(partition)
     except re.error as error:
-        raise LmcError(f"partition={partition!r}: must be {_allowed()} ({error})") from None
+        raise LmcError(f"{asked}={partition!r}: must be {_allowed()} ({error})") from None
     if not any(pattern.search(layer.name) for layer in layers):
         some = ", ".join(layer.name for layer in layers[:3])
-        raise LmcError(f"partition={partition!r}: is found in no layer's name, such as {some}; must be {_allowed()}")
+        raise LmcError(f"{asked}={partition!r}: is found in no layer's name, such as {some}; must be {_allowed()}")
     return pattern
 
 

@@ -237,6 +237,7 @@ def test_what_stays_on_disk_has_the_cube_of_what_is_in_memory(name, dtype, tmp_p
     for one, two in zip(near(points), far(points), strict=True):
         assert torch.allclose(one, two, rtol=1e-5, equal_nan=True)
     assert torch.allclose(near.gradient(a), far.gradient(a), rtol=1e-3, atol=1e-5)
+    assert far.value_and_gradient(a)[0] == pytest.approx(far(a).loss.item(), rel=1e-5)
     assert all(not p.requires_grad or p.grad is None for p in far.model.parameters())
     for key, value in near.state(a).items():
         assert torch.allclose(value, far.state(a)[key], atol=1e-6), key

@@ -1,11 +1,13 @@
 """Merges from file to file: what is written, what is not, and what it takes in memory."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
+import zoo
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from siblings import held_out, network, siblings
@@ -89,6 +91,33 @@ def test_permuted_units_are_aligned_before_they_are_averaged(tmp_path):
     assert far.loss == pytest.approx(reloaded_loss(far.path), abs=1e-6)
 
 
+def test_a_residual_network_is_aligned_before_it_is_averaged(tmp_path):
+    """Two networks on either side of one whose outputs are what is asked for, the second with its last units in another order."""
+    torch.manual_seed(0)
+    net = zoo.resnet18().eval()
+    middle = {key: value.clone() for key, value in net.state_dict().items()}
+    steps = {key: 0.1 * torch.randn_like(value) * value.std() for key, value in middle.items() if value.dim() > 1}
+    one, two = ({**middle, **{key: middle[key] + sign * step for key, step in steps.items()}} for sign in (1, -1))
+    order = torch.randperm(64)
+    for key in [
+        key for key in two if re.match(r"layer4\.(0\.(conv2|bn2|downsample)|1\.(conv2|bn2))", key) and two[key].dim()
+    ]:
+        two[key] = two[key][order]
+    for key in ("layer4.1.conv1.weight", "fc.weight"):
+        two[key] = two[key][:, order]
+    for name, state in (("a", one), ("b", two)):
+        save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / f"{name}.safetensors")
+    x = zoo.images(count=6)[0]
+    given = {"model": net, "data": (x, net(x).detach()), "partition": "blocks", "evaluations": 1, "anyway": True}
+    paths = [tmp_path / f"{name}.safetensors" for name in "ab"]
+    merged = lmc.merge(*paths, **given, output=tmp_path / "m.safetensors")
+    assert merged.plan.aligned
+    uniform = merged.plan.state("uniform average")
+    assert all(
+        torch.allclose(uniform[key], value, atol=1e-5) for key, value in middle.items() if value.is_floating_point()
+    )
+
+
 def test_an_output_is_checked_before_anything_is_read(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "there.safetensors").write_text("")
@@ -116,7 +145,7 @@ def test_an_output_is_checked_before_anything_is_read(tmp_path):
         ({"data": "nowhere/at all"}, "is not there; must be a folder"),
         ({"model": None}, "model: is needed"),
         ({"model": "zoo:perceptron()"}, "does not take inputs of shape|is of another architecture than the model"),
-        ({"partition": "conv"}, "is found in no layer's name"),
+        ({"partition": "conv"}, "partition='conv': is found in no layer's name"),
     ],
 )
 def test_what_does_not_go_together_is_said_in_a_line(changes, said, tmp_path):

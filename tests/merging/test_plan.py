@@ -1,5 +1,7 @@
 """Coefficients of an average: against closed forms, and on pairs of which one layer is spoiled."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -210,6 +212,7 @@ def test_partitions_move_what_they_say():
     for key, value in cube.state(torch.tensor([1.0, 0.0])).items():
         if value.is_floating_point():
             assert torch.equal(value, (cube.ends.t1 if key.startswith("2") else cube.ends.t2)[key])
+    states = cube.ends.t1, cube.ends.t2
     for wrong, said in (("(", "regular expression"), ("conv", "is found in no layer's name, such as 1.0, 1.1, 2")):
-        with pytest.raises(lmc.LmcError, match=said):
-            partitioned(cube.model, layers, wrong)
+        with pytest.raises(lmc.LmcError, match=f"^layers={re.escape(repr(wrong))}: .*{said}"):
+            lmc.LayerCube(cube.model, *states, held_out(), layers=wrong)
