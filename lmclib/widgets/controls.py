@@ -85,6 +85,9 @@ class Controls(widgets.VBox):
         Raises:
             LmcError: it is not allowed, in one line.
         """
+        more = numbers([self.more.value])
+        if not more and (typed := self.more.value.strip()):
+            raise LmcError(f"fork epochs: {typed!r} holds no number; type numbers such as 0 0.5 2")
         forks = numbers([*self.fork_epochs.value, self.more.value])
         if not forks:
             raise LmcError("fork epochs: there is none; type at least one, such as 0 0.5 2")
@@ -112,7 +115,7 @@ class Controls(widgets.VBox):
         with suppress(LmcError):
             if added := numbers([change["new"]]):
                 self.fork_epochs.value = _chips(numbers([*self.fork_epochs.value, *map(str, added)]))
-            self.more.value = ""
+                self.more.value = ""
 
     def _tidy(self, change: dict) -> None:
         """One chip a number, however several were typed; what is no number stays, so that it can be mended."""
