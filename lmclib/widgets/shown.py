@@ -172,7 +172,7 @@ class Shown(widgets.VBox):
 
 
 def at_the_end(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each fork's last epoch."""
+    """The rows of each fork's last epoch, of every seed that is there."""
     return table[table.epoch == table.groupby("fork_epoch").epoch.transform("max")]
 
 
@@ -180,7 +180,7 @@ def beside(choice: Choice, other: Choice | None) -> list[str]:
     """Names for one choice, or for two: what they differ in, other than their forks."""
     if other is None:
         return ["this run"]
-    names = ("model", "data", "epochs", "lr", "weight_decay", "seed", "split")
+    names = ("model", "data", "epochs", "lr", "weight_decay", "seed", "seeds", "split")
     different = [name for name in names if getattr(choice, name) != getattr(other, name)]
     if not different:
         return ["this run", "pinned"]
