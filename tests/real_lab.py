@@ -19,6 +19,12 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
 QUIET = "home/config/lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
 
+UNTIL_IT_TAKES_CELLS = """async () => {
+    const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+    const ask = () => kernel.requestExecute({code: '0', silent: true, store_history: false}).done;
+    while ((await ask()).content.status !== 'ok') await new Promise(after => setTimeout(after, 50));
+}"""
+
 
 @contextmanager
 def chromium() -> Iterator:
@@ -133,11 +139,9 @@ class Lab:
         self.page.evaluate("name => window.jupyterapp.commands.execute(name)", name)
 
     def run_all(self) -> None:
-        """Run all cells, and wait until the kernel has answered for each: what reaches it while it refuses those after an error, it refuses, too."""
+        """Run all cells, and wait until the kernel takes new ones: what reaches it while it refuses those after an error, it refuses, too."""
         self.command("notebook:run-all-cells")
-        self.page.wait_for_function(
-            "![...document.querySelectorAll('.jp-InputPrompt')].some(e => e.innerText.includes('*'))"
-        )
+        self.page.evaluate(UNTIL_IT_TAKES_CELLS)
 
     def output(self, cell: int):
         """What stands below a cell."""

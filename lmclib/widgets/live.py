@@ -8,6 +8,12 @@ from IPython import get_ipython
 
 from lmclib.charts.style import STATIC
 
+SLOT = "lmc-slot"  # the class of a box of charts, which may be narrower than they are
+FITTED = f"""<style>
+.{SLOT}, .{SLOT} > * {{ max-width: 100%; }}
+.{SLOT} svg.marks {{ max-width: 100%; height: auto; }}
+</style>"""
+
 
 class LiveBox(widgets.VBox):
     """A box of controls that is a line of text, and a picture of what it does, where no kernel can answer.
@@ -24,6 +30,17 @@ class LiveBox(widgets.VBox):
         file, shown = self.PICTURE
         picture = f"<img class='lmc-live' src='../_static/{file}' alt='{shown}'>"
         return {**super()._repr_mimebundle_(**kwargs), "text/html": f"<p><em>{self.NOTE}</em></p>{picture}"}
+
+
+def live_chart(chart: alt.TopLevelMixin, file_name: str) -> alt.JupyterChart:
+    """A chart that a reader can save under a name that says what it is."""
+    charts_offline()
+    return alt.JupyterChart(chart, embed_options=embedded(file_name))
+
+
+def embedded(file_name: str) -> dict[str, object]:
+    """How a live chart is drawn: as SVG it can be scaled down to a narrow notebook, and what is under the pointer is still found."""
+    return {"renderer": "svg", "actions": True, "downloadFileName": file_name}
 
 
 def charts_offline() -> None:

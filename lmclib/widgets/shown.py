@@ -11,15 +11,13 @@ from lmclib.charts import live
 from lmclib.charts.fork_figure import ADDED, fork_figure
 from lmclib.widgets.choice import Choice
 from lmclib.widgets.experiment import ENDS, LOSSES, REST, Experiment
-from lmclib.widgets.live import charts_offline
+from lmclib.widgets.live import FITTED, SLOT, embedded, live_chart
 
 STALE = "lmc-stale"
 STYLE = f"""<style>
 .{STALE} {{ opacity: 0.35; filter: grayscale(1); }}
 .lmc-caption, .lmc-said .widget-html-content {{ line-height: 1.4; }}
-.lmc-slot, .lmc-slot > * {{ max-width: 100%; }}
-.lmc-slot svg.marks {{ max-width: 100%; height: auto; }}
-</style>"""
+</style>{FITTED}"""
 STATISTICS = "batch-norm statistics interpolated and recomputed"
 
 
@@ -35,22 +33,19 @@ class Slot(widgets.VBox):
         self._given: dict[str, object] = {}  # where sliders and switches started
         self._moved: dict[str, object] = {}  # where a reader has moved them
         super().__init__()
-        self.add_class("lmc-slot")
+        self.add_class(SLOT)
 
     def show(self, chart: alt.TopLevelMixin, choice: Choice) -> None:
         """Show a chart in place of the one before."""
         self.choice = choice
-        # as SVG it can be scaled down to a narrow notebook, and what is under the pointer is still found
-        options = {"renderer": "svg", "actions": True, "downloadFileName": choice.file_name}
         if self.children:
             (shown,) = self.children
             self._keep_params(chart, shown.params.trait_values())
             with shown.hold_sync():
-                shown.chart, shown.embed_options = chart, options
+                shown.chart, shown.embed_options = chart, embedded(choice.file_name)
         else:
-            charts_offline()
             self._keep_params(chart, {})
-            self.children = (alt.JupyterChart(chart, embed_options=options),)
+            self.children = (live_chart(chart, choice.file_name),)
 
     def _keep_params(self, chart: alt.TopLevelMixin, now: dict[str, object]) -> None:
         """Start a chart's sliders and switches where a reader has moved those of the chart before it."""
@@ -106,7 +101,7 @@ class Shown(widgets.VBox):
         self.measure.observe(lambda _: self._draw_barrier(), "value")
         self.caption = widgets.HTML()
         barrier = widgets.VBox((self.barrier, self.measure))
-        barrier.add_class("lmc-slot")
+        barrier.add_class(SLOT)
         figures = widgets.Box((self.training, barrier, self.ridge), layout=widgets.Layout(flex_flow="row wrap"))
         super().__init__((widgets.HTML(STYLE), self.caption, figures))
 

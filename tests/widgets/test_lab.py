@@ -42,7 +42,7 @@ class Forks(Lab):
 
     @property
     def chips(self):
-        return self.explorer.locator(".jupyter-widget-tag")
+        return self.explorer.locator(".jupyter-widget-tag:has(.jupyter-widget-tag-close)")
 
     def type_forks(self, text: str) -> None:
         """Type into the box beside the chips, in place of what is there, and press Enter."""
