@@ -12,7 +12,7 @@ import pandas as pd
 
 from lmclib.charts import scales
 from lmclib.charts.narrow import narrow
-from lmclib.charts.pictures import live_bundle
+from lmclib.charts.notebook import notebook_bundle
 
 # Okabe and Ito's colours, which stay apart for every kind of colour vision; always beside a dash or a shape
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
@@ -28,7 +28,7 @@ def enable() -> None:
     pd.set_option("display.max_colwidth", None)  # tables of the ledger are sentences
     alt.theme.register("lmclib", enable=True)(_theme)
     alt.renderers.register("lmclib", _to_html)
-    alt.renderers.register("lmclib-live", live_bundle)
+    alt.renderers.register("lmclib-live", notebook_bundle)
     alt.renderers.enable("lmclib" if os.environ.get(STATIC) else "lmclib-live")
 
 

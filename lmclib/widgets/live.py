@@ -32,17 +32,6 @@ class LiveBox(widgets.VBox):
         return {**super()._repr_mimebundle_(**kwargs), "text/html": f"<p><em>{self.NOTE}</em></p>{picture}"}
 
 
-def live_chart(chart: alt.TopLevelMixin, file_name: str) -> alt.JupyterChart:
-    """A chart that a reader can save under a name that says what it is."""
-    charts_offline()
-    return alt.JupyterChart(chart, embed_options=embedded(file_name))
-
-
-def embedded(file_name: str) -> dict[str, object]:
-    """How a live chart is drawn: as SVG it can be scaled down to a narrow notebook, and what is under the pointer is still found."""
-    return {"renderer": "svg", "actions": True, "downloadFileName": file_name}
-
-
 def charts_offline() -> None:
     """Have live charts bring their scripts along, where a kernel may show some; packing them takes a second or two, once."""
     if hasattr(get_ipython(), "kernel") and not os.environ.get(STATIC):

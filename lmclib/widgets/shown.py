@@ -9,9 +9,10 @@ import pandas as pd
 
 from lmclib.charts import live
 from lmclib.charts.fork_figure import ADDED, fork_figure
+from lmclib.charts.notebook import live_chart
 from lmclib.widgets.choice import Choice
 from lmclib.widgets.experiment import ENDS, LOSSES, REST, Experiment
-from lmclib.widgets.live import FITTED, SLOT, embedded, live_chart
+from lmclib.widgets.live import FITTED, SLOT, charts_offline
 
 STALE = "lmc-stale"
 STYLE = f"""<style>
@@ -41,9 +42,9 @@ class Slot(widgets.VBox):
         if self.children:
             (shown,) = self.children
             self._keep_params(chart, shown.params.trait_values())
-            with shown.hold_sync():
-                shown.chart, shown.embed_options = chart, embedded(choice.file_name)
+            live_chart(chart, choice.file_name, shown)
         else:
+            charts_offline()
             self._keep_params(chart, {})
             self.children = (live_chart(chart, choice.file_name),)
 

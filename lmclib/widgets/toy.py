@@ -7,8 +7,9 @@ from functools import partial
 import ipywidgets as widgets
 
 from lmclib.charts import toy as figures
+from lmclib.charts.notebook import live_chart
 from lmclib.theory import landscapes
-from lmclib.widgets.live import FITTED, SLOT, LiveBox, live_chart
+from lmclib.widgets.live import FITTED, SLOT, LiveBox, charts_offline
 
 
 class LandscapeExplorer(LiveBox):
@@ -47,6 +48,7 @@ class LandscapeExplorer(LiveBox):
         self.said.value = said
 
     def _show(self, places: list[float]) -> None:
+        charts_offline()
         chart = live_chart(figures.landscape(places), f"landscape_{'_'.join(f'{m:g}' for m in places)}")
         for i in range(len(places)):
             chart.selections.observe(partial(self._drag, i), figures.dragged(i))
