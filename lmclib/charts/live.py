@@ -12,28 +12,32 @@ from lmclib.measures.kinds import STABLE
 PARENT = "parent"  # what the legend calls it
 MEASURES = {"error": "barrier in error, a fraction", "loss": "barrier in loss, nats"}
 WIDTH, HEIGHT = 400, 250
+# full for the first seed, little for others
+OPACITY = alt.when(alt.datum.first).then(alt.value(1.0)).otherwise(alt.value(0.3))
 
 
 def training(losses: pd.DataFrame, epochs: int, fork_epochs: Sequence[float], on: str) -> alt.Chart:
-    """The loss of the parent and of one child a fork over training, as far as they are.
+    """The loss of the parent and of one child a fork over training, as far as they are; of other seeds than the first faint.
 
     Args:
-        losses: `fork_epoch` (missing for the parent), `epoch`, `loss`.
+        losses: `seed`, `fork_epoch` (missing for the parent), `epoch`, `loss`.
         epochs: where training ends, so that the axis stays as it is while the curves grow.
         fork_epochs: all forks, for the colours.
         on: what the losses were taken on.
     """
     labels = [fork_label(epoch) for epoch in sorted(fork_epochs)]
     names = losses.fork_epoch.map(lambda fork: PARENT if pd.isna(fork) else fork_label(fork))
-    table = losses.assign(fork=names)[["fork", "epoch", "loss"]].round(4)
+    table = losses.assign(fork=names, first=losses.seed == losses.seed.min())
+    table = table[["seed", "first", "fork", "epoch", "loss"]].round(4)
     x = alt.X("epoch:Q", title="epoch", scale=alt.Scale(domain=[0, epochs], nice=False))
     y = alt.Y("loss:Q", title="training loss, nats", scale=alt.Scale(type="log"))
     tooltip = [
         alt.Tooltip("fork:N", title="forked at epoch"),
+        alt.Tooltip("seed:N"),
         alt.Tooltip("epoch:Q", format=".2f"),
         alt.Tooltip("loss:Q", title="training loss, nats", format=".3f"),
     ]
-    base = alt.Chart(table).encode(x=x, y=y, tooltip=tooltip)
+    base = alt.Chart(table).encode(x=x, y=y, tooltip=tooltip, detail="seed:N", opacity=OPACITY)
     children = (
         base.transform_filter(alt.datum.fork != PARENT)
         .mark_line(point=alt.OverlayMarkDef(size=14))
@@ -55,7 +59,7 @@ def training(losses: pd.DataFrame, epochs: int, fork_epochs: Sequence[float], on
 def against_fork(
     runs: dict[str, pd.DataFrame], of: str = "error", fork_epochs: Sequence[float] = ()
 ) -> alt.TopLevelMixin:
-    """The barrier at the end of training against the fork epoch, of a run and of one pinned beside it.
+    """The barrier at the end of training against the fork epoch, of a run and of one pinned beside it; other seeds than the first faint.
 
     Args:
         runs: barrier curves at the last epoch by the run's name, the one in question first.
@@ -71,13 +75,17 @@ def against_fork(
     top = {"domain": [0, 1]} if of == "error" else {}
     x = alt.X("fork:O", sort=labels, title="fork epoch", axis=alt.Axis(labelAngle=0), scale=alt.Scale(domain=labels))
     y = alt.Y("barrier:Q", title=MEASURES[of], scale=alt.Scale(type="symlog", constant=0.01, **top))
-    base = alt.Chart(table[["fork", "run", "treatment", "seed", "barrier"]].round(6)).encode(
+    table = table.assign(first=table.seed == table.groupby("run").seed.transform("min"))
+    base = alt.Chart(table[["fork", "run", "treatment", "seed", "first", "barrier"]].round(6)).encode(
         x=x,
         y=y,
         color=alt.Color("treatment:N", **treatment),
+        detail="seed:N",
+        opacity=OPACITY,
         tooltip=[
             alt.Tooltip("run:N"),
             alt.Tooltip("fork:N", title="fork epoch"),
+            alt.Tooltip("seed:N"),
             alt.Tooltip("treatment:N", title="statistics"),
             alt.Tooltip("barrier:Q", title=MEASURES[of], format=".3f"),
         ],
@@ -89,13 +97,15 @@ def against_fork(
     chart = lines + points
     if of == "error":
         chart += alt.Chart(pd.DataFrame({"y": [STABLE]})).mark_rule(strokeDash=[2, 3], color="#555").encode(y="y:Q")
-    first = table[(table.run == next(iter(runs))) & (table.norm_stats == "interpolate")].sort_values("fork_epoch")
+    first = table[(table.run == next(iter(runs))) & (table.norm_stats == "interpolate")]
     title, words = _said(first, of)
     return style.described(chart.properties(width=WIDTH, height=HEIGHT), title, words)
 
 
 def _said(rows: pd.DataFrame, of: str) -> tuple[str, str]:
-    """The answer so far as a title, and the alt text."""
+    """The answer so far as a title, and the alt text: the mean over seeds, where there are several."""
+    n = rows.seed.nunique()
+    rows = rows.groupby("fork_epoch", as_index=False).barrier.mean()
     form = (lambda value: f"{value:.1%}") if of == "error" else (lambda value: f"{value:.3f} nats")
     each = [f"{fork_label(fork)}: {form(value)}" for fork, value in zip(rows.fork_epoch, rows.barrier, strict=True)]
     words = f"Barrier in {of} at the end of training against fork epoch, interpolated statistics: {', '.join(each)}."
@@ -105,4 +115,6 @@ def _said(rows: pd.DataFrame, of: str) -> tuple[str, str]:
     title = f"Forked at {fork_label(first.fork_epoch)}: a barrier of {form(first.barrier)}"
     if len(rows) > 1:
         title += f"; at {fork_label(last.fork_epoch)}: {form(last.barrier)}"
+    if n > 1:
+        title, words = f"{title} (means of {n} seeds)", f"{words} Means of {n} seeds."
     return title, words

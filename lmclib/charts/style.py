@@ -12,6 +12,7 @@ import pandas as pd
 
 from lmclib.charts import scales
 from lmclib.charts.narrow import narrow
+from lmclib.charts.notebook import notebook_bundle
 
 # Okabe and Ito's colours, which stay apart for every kind of colour vision; always beside a dash or a shape
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
@@ -23,14 +24,12 @@ STATIC = "LMC_STATIC"  # set while the book is built: charts are then HTML that 
 
 
 def enable() -> None:
-    """Turn on the theme, and the renderer for where we are: the site's own scripts, or a live notebook's widget."""
+    """Turn on the theme, and the renderer for where we are: the site's own scripts, or a live notebook's widget with a picture beside it."""
     pd.set_option("display.max_colwidth", None)  # tables of the ledger are sentences
     alt.theme.register("lmclib", enable=True)(_theme)
     alt.renderers.register("lmclib", _to_html)
-    if os.environ.get(STATIC):
-        alt.renderers.enable("lmclib")
-    else:
-        alt.renderers.enable("jupyter", offline=True)
+    alt.renderers.register("lmclib-live", notebook_bundle)
+    alt.renderers.enable("lmclib" if os.environ.get(STATIC) else "lmclib-live")
 
 
 def page_html(chart: alt.TopLevelMixin) -> str:

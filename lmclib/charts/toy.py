@@ -107,6 +107,11 @@ def landscape(minima: list[float]) -> alt.Chart:
     return chart.properties(title=heading, description=words, autosize=GROWING)
 
 
+def dragged(i: int) -> str:
+    """The selection that holds the place of the landscape's minimum `i`, counted from 0 in their order at first."""
+    return f"m{i + 1}_at"
+
+
 def _highest(minima: list[float]) -> float:
     """The highest barrier and prediction between the outer minima that the sliders can make, with some air."""
     # both grow with every distance from the outer minima, so the corners of what the sliders can do hold the highest

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from lmclib.device import default_device, one_thread
 from lmclib.runs.family import Family
+from lmclib.runs.lock_step import narrowest
 from lmclib.runs.plan import Clock, Plan
 from lmclib.runs.spec import ForkSpec
 from lmclib.runs.workers import stop_if_unwanted
@@ -36,6 +37,7 @@ def train_together(plans: Sequence[Plan], on_step: Callable[[int], None]) -> Non
             raise
 
     family = plans[0].family
+    children = sum(len(plan.missing) for plan in plans)  # a parent ends where its last children begin
     with one_thread():
         train(
             family.model,
@@ -47,6 +49,7 @@ def train_together(plans: Sequence[Plan], on_step: Callable[[int], None]) -> Non
             default_device(),
             on_epoch=lambda run, read: owner[run.random_stream[1]].on_epoch(run, read),
             precision=family.spec.precision,
+            layout=narrowest(family, children),
             on_diverged=lambda run, error: owner[run.random_stream[1]].on_diverged(run, error),
         )
 

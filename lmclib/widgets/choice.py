@@ -27,6 +27,7 @@ class Choice:
     epochs: int
     siblings: int
     seed: int
+    seeds: int
     lr: float
     weight_decay: float
     precision: str
@@ -41,18 +42,13 @@ class Choice:
             LmcError: a value out of range, in one line.
         """
         names = [field.name for field in fields(cls) if field.name not in ("profile", "store", "split")]
-        own = {**{name: getattr(settings, name) for name in names}, "seeds": 1}
+        own = {name: getattr(settings, name) for name in names}
         given = {name: value for name, value in chosen.items() if name != "split"}
         here = {"profile": settings.profile, "store": settings.store, **given}
         checked = parameters(here, {settings.profile: own})
         values = {name: getattr(checked, name) for name in names}
         values["fork_epochs"] = tuple(sorted(values["fork_epochs"]))
         return cls(settings.profile, checked.store, **values, split=str(chosen.get("split", "train")))
-
-    @property
-    def seeds(self) -> int:
-        """How many parents: one."""
-        return 1
 
     @property
     def alphas(self) -> int:
@@ -65,23 +61,27 @@ class Choice:
         return self.examples if self.split == "train" else None
 
     @cached_property
-    def spec(self) -> ForkSpec:
-        """The forking experiment."""
-        (spec,) = fork_specs(self)
-        return spec
+    def specs(self) -> list[ForkSpec]:
+        """The forking experiment, once for each seed."""
+        return fork_specs(self)
+
+    @property
+    def seeds_said(self) -> str:
+        """Which seeds, in words."""
+        return f"seed {self.seed}" if self.seeds == 1 else f"seeds {self.seed} to {self.seed + self.seeds - 1}"
 
     @property
     def said(self) -> str:
         """All of it in a line, for a caption."""
         return (
             f"{self.model} on {self.data}, forks {_listed(self.fork_epochs)}; {self.epochs} epochs, lr {self.lr:g}, "
-            f"weight decay {self.weight_decay:g}, seed {self.seed}; {self.split} split, siblings 1 and 2"
+            f"weight decay {self.weight_decay:g}, {self.seeds_said}; {self.split} split, siblings 1 and 2"
         )
 
     @property
     def short(self) -> str:
         """What tells it from others in a list."""
-        return f"{self.model}, {self.data}, seed {self.seed}, {self.epochs} epochs, lr {self.lr:g}, wd {self.weight_decay:g}, {self.split}, forks {_listed(self.fork_epochs)}"
+        return f"{self.model}, {self.data}, {self.seeds_said}, {self.epochs} epochs, lr {self.lr:g}, wd {self.weight_decay:g}, {self.split}, forks {_listed(self.fork_epochs)}"
 
     @property
     def file_name(self) -> str:
@@ -91,7 +91,7 @@ class Choice:
         forks = "-".join(f"{epoch:g}" for epoch in self.fork_epochs)
         return (
             f"forking_{model}_{data}_forks-{forks}_epochs-{self.epochs}_lr-{self.lr:g}_wd-{self.weight_decay:g}"
-            f"_seed-{self.seed}_{self.split}"
+            f"_{self.seeds_said.replace(' ', '-')}_{self.split}"
         )
 
     @property
@@ -109,22 +109,25 @@ class Choice:
     @property
     def python(self) -> str:
         """Python that makes the same table."""
-        spec = self.spec
+        spec = self.specs[0]
         recipe = {name: value for name, value in spec.recipe.model_dump(exclude_unset=True).items()}
         given = ", ".join(f"{name}={value!r}" for name, value in recipe.items())
         return f"""import pandas as pd
 
 import lmclib as lmc
 
-spec = lmc.ForkSpec(
-    model={spec.model!r}, data={spec.data!r}, fork_epochs={spec.fork_epochs!r}, siblings={spec.siblings}, seed={spec.seed},
-    recipe=lmc.Recipe({given}),
-    checkpoint_epochs={spec.checkpoint_epochs!r}, precision={spec.precision!r},
-)
-family = lmc.fork(spec, store={self.store!r})
+specs = [
+    lmc.ForkSpec(
+        model={spec.model!r}, data={spec.data!r}, fork_epochs={spec.fork_epochs!r}, siblings={spec.siblings}, seed=seed,
+        recipe=lmc.Recipe({given}),
+        checkpoint_epochs={spec.checkpoint_epochs!r}, precision={spec.precision!r},
+    )
+    for seed in {tuple(spec.seed for spec in self.specs)}
+]
+families = lmc.fork_all(specs, store={self.store!r})
 table = pd.concat(
     lmc.barrier_evolution(
-        [family], alphas={self.alphas}, pairs=[(0, 1)], split={self.split!r}, norm_stats=statistics, examples={self.measured_examples!r}
+        families, alphas={self.alphas}, pairs=[(0, 1)], split={self.split!r}, norm_stats=statistics, examples={self.measured_examples!r}
     )
     for statistics in ("interpolate", "recompute")
 )

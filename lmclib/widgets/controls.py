@@ -22,9 +22,10 @@ MODELS = (
     "mlp-100-100",
 )
 DATA = ("digits", "cifar10")
+SEEDS = 5  # at most, of one run
 HINT = (
     "<div style='line-height: 1.4; font-size: 85%'>Fork epochs: from 0 to below the number of epochs, fractions allowed; type one or several, × takes one away. "
-    "Learning rate: above 0. Weight decay: 0 or more. Seed: a whole number from 0. Networks: resnet8, resnet14, resnet20, with -wN for the width and "
+    "Learning rate: above 0. Weight decay: 0 or more. Seed: a whole number from 0. Of several seeds the first is run first, and the others are drawn faint. Networks: resnet8, resnet14, resnet20, with -wN for the width and "
     "-bn, -gn, -ln, -none or -fixup; mlp-N-N. Data: digits, cifar10, folder:PATH.</div>"
 )
 
@@ -54,6 +55,7 @@ class Controls(widgets.VBox):
             settings.weight_decay, description="weight decay", tooltip="0 or more", **wide
         )
         self.seed = widgets.IntText(settings.seed, description="seed", tooltip="a whole number from 0", **wide)
+        self.seeds = widgets.IntSlider(1, 1, SEEDS, description="seeds", tooltip=f"1 to {SEEDS}", **wide)
         self.split = widgets.Dropdown(
             options=("train", "test"), description="measured on", tooltip="the split that barriers are taken on", **wide
         )
@@ -66,7 +68,16 @@ class Controls(widgets.VBox):
         self.more.observe(self._add, "value")
         label = widgets.Label("fork epochs", layout=widgets.Layout(width="95px", justify_content="flex-end"))
         forks = widgets.Box((label, self.fork_epochs, self.more), layout=widgets.Layout(flex_flow="row wrap"))
-        rest = (self.model, self.data, self.epochs, self.lr, self.weight_decay, self.seed, self.split)
+        rest = (
+            self.model,
+            self.data,
+            self.epochs,
+            self.lr,
+            self.weight_decay,
+            self.seed,
+            self.seeds,
+            self.split,
+        )
         self.fields = {
             "model": self.model,
             "data": self.data,
@@ -75,6 +86,7 @@ class Controls(widgets.VBox):
             "lr": self.lr,
             "weight_decay": self.weight_decay,
             "seed": self.seed,
+            "seeds": self.seeds,
             "split": self.split,
         }
         super().__init__((widgets.Box(rest, layout=widgets.Layout(flex_flow="row wrap")), forks, widgets.HTML(HINT)))
@@ -85,6 +97,8 @@ class Controls(widgets.VBox):
         Raises:
             LmcError: it is not allowed, in one line.
         """
+        if not numbers([self.more.value]) and (typed := self.more.value.strip()):
+            raise LmcError(f"fork epochs: {typed!r} holds no number; type numbers such as 0 0.5 2")
         forks = numbers([*self.fork_epochs.value, self.more.value])
         if not forks:
             raise LmcError("fork epochs: there is none; type at least one, such as 0 0.5 2")
@@ -94,6 +108,7 @@ class Controls(widgets.VBox):
     def show(self, choice: Choice) -> None:
         """Choose what was chosen before."""
         self.epochs.max = max(self.epochs.max, choice.epochs)
+        self.seeds.max = max(self.seeds.max, choice.seeds)
         for name, field in self.fields.items():
             value = getattr(choice, name)
             field.value = _chips(value) if name == "fork_epochs" else value
@@ -112,7 +127,7 @@ class Controls(widgets.VBox):
         with suppress(LmcError):
             if added := numbers([change["new"]]):
                 self.fork_epochs.value = _chips(numbers([*self.fork_epochs.value, *map(str, added)]))
-            self.more.value = ""
+                self.more.value = ""
 
     def _tidy(self, change: dict) -> None:
         """One chip a number, however several were typed; what is no number stays, so that it can be mended."""

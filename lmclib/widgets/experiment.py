@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from lmclib.device import default_device
 from lmclib.measures.barriers import barrier_curve
 from lmclib.measures.parents import parent_values
+from lmclib.runs.family import Family
 from lmclib.runs.fork import fork_all
 from lmclib.runs.measuring import Measurement, measurements
 from lmclib.runs.pairs import sibling_pairs
@@ -42,9 +43,10 @@ class Experiment:
         before: an experiment of the same choice that was stopped, whose curves go on.
 
     Attributes:
-        losses: of networks in training, on `SEEN` images: fork epoch (None for the parent), epoch, loss.
+        families: one a seed.
+        losses: of networks in training, on `SEEN` images: seed, fork epoch (None for the parent), epoch, loss.
         dead: what was said of networks whose loss did not stay finite.
-        parents: the parent's loss and error at its forks; None until it is trained.
+        parents: the parents' loss and error at their forks; None until they are trained.
 
     Raises:
         LmcError: a choice that cannot be run.
@@ -59,54 +61,58 @@ class Experiment:
         before: "Experiment | None" = None,
     ):
         self.choice, self._check, self._progress, self._changed = choice, check, progress, changed
-        (self.family,) = fork_all([choice.spec], choice.store, self._trained, watch=self._watch)
-        _ = self.family.model  # drawn now, in the caller's thread
+        # each alone, so that the first is trained, measured and seen before the others
+        self.families = [fork_all([spec], choice.store, self._trained, watch=self._watch)[0] for spec in choice.specs]
+        _ = [family.model for family in self.families]  # drawn now, in the caller's thread
         goes_on = before is not None and before.choice == choice
-        self.losses: list[tuple[float | None, float, float]] = list(before.losses) if goes_on else []
+        self.losses: list[tuple[int, float | None, float, float]] = list(before.losses) if goes_on else []
         self.dead: list[str] = []
         self.parents: pd.DataFrame | None = None
         self._parts: list[tuple[pd.DataFrame, dict[str, object]]] = []  # tables, and what tells one from others
-        self._looking_up, self._n_ends = True, 0
-        self._seen = {(fork, epoch) for fork, epoch, _ in self.losses}
-        self.measured: dict[float, int] = dict.fromkeys(self.family.fork_epochs, 0)  # by fork, how often
+        self._looking_up, self._n_ends, self._of = True, 0, ""
+        self._seen = {tuple(key) for *key, _ in self.losses}
+        self.measured: dict[float, int] = dict.fromkeys(self.families[0].fork_epochs, 0)  # by fork, how often
 
     def run(self) -> None:
-        """Look up what is remembered; train and measure what is not, the ends of training first."""
+        """Look up what is remembered; train and measure what is not, seed by seed, the ends of training first."""
         missing = [job for job in self._jobs if not self._is_found(job)]
         self._looking_up = False
-        if not missing:
-            self._look_at_parents()
-            return
-        if not self.family.store.states(self.family.parent_address):  # its curve begins at once
-            self._watch(Moment(self.family, None, None, 0.0, self.family.model.state_dict()))
-        self.family.train_missing()
-        self.dead = self.family.diverged()
-        self._look_at_parents()
+        for family in self.families:
+            self._complete(family, [job for job in missing if job.pair.families[0] is family])
+
+    def _complete(self, family: Family, missing: list[Measurement]) -> None:
+        """Train and measure what is missing of one seed."""
+        self._of = f" seed {family.spec.seed}" if len(self.families) > 1 else ""
+        if missing:
+            if not family.store.states(family.parent_address):  # its curve begins at once
+                self._watch(Moment(family, None, None, 0.0, family.model.state_dict()))
+            family.train_missing()
+            self.dead += family.diverged()
+        self._look_at_parents(family)
         for i, job in enumerate(missing):
             self._check()
-            self._progress("measuring", i, len(missing))
+            self._progress(f"measuring{self._of}", i, len(missing))
             with suppress(Diverged):  # said in `dead`
                 self._keep(job, job.table())
-        self._progress("measuring", len(missing), len(missing))
+        self._progress(f"measuring{self._of}", len(missing), len(missing))
 
-    def _look_at_parents(self) -> None:
+    def _look_at_parents(self, family: Family) -> None:
         self._check()
         how = {"norm_stats": "recompute", "examples": self.choice.measured_examples}
-        self.parents = parent_values([self.family], (self.choice.split,), **how)
+        self.parents = pd.concat([self.parents, parent_values([family], (self.choice.split,), **how)])
 
     @cached_property
     def _ends(self) -> set[int]:
         """Those of all measurements that are of children at their ends, by identity."""
-        last = {fork: self.family.epochs(fork)[-1] for fork in self.family.fork_epochs}
-        return {id(job) for job in self._jobs if job.pair.epoch == last[job.pair.fork_epoch]}
+        return {id(job) for job in self._jobs if job.pair.epoch == self.families[0].epochs(job.pair.fork_epoch)[-1]}
 
     @cached_property
     def _jobs(self) -> list[Measurement]:
         """All that is measured: first where children end, fork by fork, then the rest, fork by fork."""
         ends, rest = [], []
-        for fork in self.family.fork_epochs:
-            pairs = sibling_pairs([self.family], [fork], children=[(0, 1)])
-            last = self.family.epochs(fork)[-1]
+        for fork in self.families[0].fork_epochs:
+            pairs = sibling_pairs(self.families, [fork], children=[(0, 1)])
+            last = self.families[0].epochs(fork)[-1]
             for treatment in TREATMENTS:
                 how = (
                     self.choice.split,
@@ -145,12 +151,12 @@ class Experiment:
     @property
     def kept(self) -> str:
         """What is kept of it where it was stopped."""
-        plan = Plan(self.family)
-        children = len(self.family.fork_steps) * self.family.spec.siblings
-        if not plan.is_open:
+        plans = [Plan(family) for family in self.families]
+        children = sum(len(family.fork_steps) * family.spec.siblings for family in self.families)
+        if not any(plan.is_open for plan in plans):
             return f"All networks are trained; {self.said}, and every single measurement is kept."
         return (
-            f"{children - len(plan.missing)} of {children} children are trained to their ends. The others are kept at the step where they were; "
+            f"{children - sum(len(plan.missing) for plan in plans)} of {children} children are trained to their ends. The others are kept at the step where they were; "
             "one that had not ended an epoch since it was begun starts that one again."
         )
 
@@ -163,17 +169,17 @@ class Experiment:
         lengths = [len(part) for part, _ in self._parts]
         for name in self._parts[0][1]:
             table[name] = np.repeat([labels[name] for _, labels in self._parts], lengths)
-        return table.sort_values(["norm_stats", "fork_epoch", "epoch", "alpha"], ignore_index=True)
+        return table.sort_values(["norm_stats", "seed", "fork_epoch", "epoch", "alpha"], ignore_index=True)
 
     @property
     def curves(self) -> pd.DataFrame | None:
         """Training losses so far: those seen during training, else those of one child at the measured epochs."""
         if self.losses:
-            return pd.DataFrame(self.losses, columns=["fork_epoch", "epoch", "loss"])
+            return pd.DataFrame(self.losses, columns=["seed", "fork_epoch", "epoch", "loss"])
         if (table := self.table) is None or self.choice.split != "train":
             return None
         at_model_1 = table[(table.alpha == 0) & (table.norm_stats == "interpolate")]
-        return at_model_1[["fork_epoch", "epoch", "loss"]] if len(at_model_1) else None
+        return at_model_1[["seed", "fork_epoch", "epoch", "loss"]] if len(at_model_1) else None
 
     @property
     def curves_said(self) -> str:
@@ -184,7 +190,7 @@ class Experiment:
 
     def _is_found(self, job: Measurement) -> bool:
         self._check()
-        found = self.family.store.find(job.question)
+        found = self.families[0].store.find(job.question)
         if found is None:
             return False
         self._keep(job, found.table)
@@ -200,16 +206,16 @@ class Experiment:
 
     def _trained(self, done: int, total: int) -> None:
         self._check()
-        self._progress("training", done, total)
+        self._progress(f"training{self._of}", done, total)
 
     def _watch(self, moment: Moment) -> None:
-        """Follow the loss of the parent and of the first child of each fork."""
-        key = moment.fork_epoch, moment.epoch
+        """Follow the loss of the parents and of the first child of each fork."""
+        key = moment.family.spec.seed, moment.fork_epoch, moment.epoch
         if moment.sibling not in (None, 0) or key in self._seen:
             return
         self._seen.add(key)
         with suppress(RuntimeError):  # as where memory is full: training itself says so, if it matters
-            self.losses.append((moment.fork_epoch, moment.epoch, self._loss(moment)))
+            self.losses.append((*key, self._loss(moment)))
             self._changed(LOSSES)
 
     @torch.no_grad()
@@ -222,8 +228,8 @@ class Experiment:
     def _seeing(self) -> tuple[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]]:
         device = default_device()
         return (
-            copy.deepcopy(self.family.model).to(device).eval(),
-            self.family.data.to(device).pair("train", examples=SEEN),
+            copy.deepcopy(self.families[0].model).to(device).eval(),
+            self.families[0].data.to(device).pair("train", examples=SEEN),
         )
 
 

@@ -8,6 +8,12 @@ from IPython import get_ipython
 
 from lmclib.charts.style import STATIC
 
+SLOT = "lmc-slot"  # the class of a box of charts, which may be narrower than they are
+FITTED = f"""<style>
+.{SLOT}, .{SLOT} > * {{ max-width: 100%; }}
+.{SLOT} svg.marks {{ max-width: 100%; height: auto; }}
+</style>"""
+
 
 class LiveBox(widgets.VBox):
     """A box of controls that is a line of text, and a picture of what it does, where no kernel can answer.

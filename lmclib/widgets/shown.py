@@ -9,17 +9,16 @@ import pandas as pd
 
 from lmclib.charts import live
 from lmclib.charts.fork_figure import ADDED, fork_figure
+from lmclib.charts.notebook import live_chart
 from lmclib.widgets.choice import Choice
 from lmclib.widgets.experiment import ENDS, LOSSES, REST, Experiment
-from lmclib.widgets.live import charts_offline
+from lmclib.widgets.live import FITTED, SLOT, charts_offline
 
 STALE = "lmc-stale"
 STYLE = f"""<style>
 .{STALE} {{ opacity: 0.35; filter: grayscale(1); }}
 .lmc-caption, .lmc-said .widget-html-content {{ line-height: 1.4; }}
-.lmc-slot, .lmc-slot > * {{ max-width: 100%; }}
-.lmc-slot svg.marks {{ max-width: 100%; height: auto; }}
-</style>"""
+</style>{FITTED}"""
 STATISTICS = "batch-norm statistics interpolated and recomputed"
 
 
@@ -35,22 +34,19 @@ class Slot(widgets.VBox):
         self._given: dict[str, object] = {}  # where sliders and switches started
         self._moved: dict[str, object] = {}  # where a reader has moved them
         super().__init__()
-        self.add_class("lmc-slot")
+        self.add_class(SLOT)
 
     def show(self, chart: alt.TopLevelMixin, choice: Choice) -> None:
         """Show a chart in place of the one before."""
         self.choice = choice
-        # as SVG it can be scaled down to a narrow notebook, and what is under the pointer is still found
-        options = {"renderer": "svg", "actions": True, "downloadFileName": choice.file_name}
         if self.children:
             (shown,) = self.children
             self._keep_params(chart, shown.params.trait_values())
-            with shown.hold_sync():
-                shown.chart, shown.embed_options = chart, options
+            live_chart(chart, choice.file_name, shown)
         else:
             charts_offline()
             self._keep_params(chart, {})
-            self.children = (alt.JupyterChart(chart, embed_options=options),)
+            self.children = (live_chart(chart, choice.file_name),)
 
     def _keep_params(self, chart: alt.TopLevelMixin, now: dict[str, object]) -> None:
         """Start a chart's sliders and switches where a reader has moved those of the chart before it."""
@@ -106,7 +102,7 @@ class Shown(widgets.VBox):
         self.measure.observe(lambda _: self._draw_barrier(), "value")
         self.caption = widgets.HTML()
         barrier = widgets.VBox((self.barrier, self.measure))
-        barrier.add_class("lmc-slot")
+        barrier.add_class(SLOT)
         figures = widgets.Box((self.training, barrier, self.ridge), layout=widgets.Layout(flex_flow="row wrap"))
         super().__init__((widgets.HTML(STYLE), self.caption, figures))
 
@@ -172,7 +168,7 @@ class Shown(widgets.VBox):
 
 
 def at_the_end(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each fork's last epoch."""
+    """The rows of each fork's last epoch, of every seed that is there."""
     return table[table.epoch == table.groupby("fork_epoch").epoch.transform("max")]
 
 
@@ -180,7 +176,7 @@ def beside(choice: Choice, other: Choice | None) -> list[str]:
     """Names for one choice, or for two: what they differ in, other than their forks."""
     if other is None:
         return ["this run"]
-    names = ("model", "data", "epochs", "lr", "weight_decay", "seed", "split")
+    names = ("model", "data", "epochs", "lr", "weight_decay", "seed", "seeds", "split")
     different = [name for name in names if getattr(choice, name) != getattr(other, name)]
     if not different:
         return ["this run", "pinned"]

@@ -132,7 +132,9 @@ def averaging_less_random() -> np.ndarray:
 PRICES = pd.DataFrame({"method": ["actual", "published"], "cost": [3.0, 12.0], "relative_error": [0.0, 0.4]})
 SHARES = pd.DataFrame({"network": ["linear"] * 2 + ["ReLU"] * 2, "size": [1, 2] * 2, "share": [0, 0.5, 0.25, 0.75]})
 CURVATURES = pd.DataFrame({"kind": ["many"] * 4 + ["few"], "curvature": [0.0, 0.1, 0.2, 1.0, 1.0]})
-LOSSES = pd.DataFrame([(None, 0.0, 2.3), (None, 1.0, 1.1), (0.5, 1.0, 1.2)], columns=["fork_epoch", "epoch", "loss"])
+LOSSES = pd.DataFrame(
+    [(0, None, 0.0, 2.3), (0, None, 1.0, 1.1), (0, 0.5, 1.0, 1.2)], columns=["seed", "fork_epoch", "epoch", "loss"]
+)
 S = np.round(np.linspace(0.3, 2, 35), 4)
 ONE = torch.ones(1, 1).double()
 DIAGONAL = np.linspace(0, 1, 41)

@@ -6,7 +6,9 @@ import pandas as pd
 
 from lmclib.charts import live
 
-LOSSES = pd.DataFrame([(None, 0.0, 2.3), (None, 1.0, 1.1), (0.5, 1.0, 1.2)], columns=["fork_epoch", "epoch", "loss"])
+LOSSES = pd.DataFrame(
+    [(0, None, 0.0, 2.3), (0, None, 1.0, 1.1), (0, 0.5, 1.0, 1.2)], columns=["seed", "fork_epoch", "epoch", "loss"]
+)
 
 
 def curves(forks, top=0.5):

@@ -10,7 +10,7 @@ import lmclib as lmc
 from lmclib.widgets import background
 from lmclib.widgets.choice import numbers
 
-COLUMNS = ["norm_stats", "fork_epoch", "epoch", "alpha"]
+COLUMNS = ["norm_stats", "seed", "fork_epoch", "epoch", "alpha"]
 
 
 def in_order(table):
@@ -253,7 +253,7 @@ def test_what_is_remembered_trains_nothing_and_still_has_curves(explorers, monke
 
 def test_tables_are_those_of_the_chapter(explorers):
     explorer = explorers.run(explorers.make())
-    families = lmc.fork_all([explorer.controls.choice().spec], explorer.settings.store)
+    families = lmc.fork_all(explorer.controls.choice().specs, explorer.settings.store)
     tables = [
         lmc.barrier_evolution(
             families,
@@ -276,7 +276,7 @@ def test_it_can_be_said_again_as_a_line_of_papermill(explorers):
     given = dict(zip(words[4::3], words[5::3], strict=True))
     settings = lmc.parameters(given, lmc.FORKING)
     assert settings.seeds == 1
-    assert lmc.fork_specs(settings) == [explorer.controls.choice().spec]
+    assert lmc.fork_specs(settings) == explorer.controls.choice().specs
 
 
 def test_it_can_be_said_again_in_python(explorers):
@@ -285,6 +285,34 @@ def test_it_can_be_said_again_in_python(explorers):
     exec(explorer.python.value, namespace)
     table = in_order(namespace["table"])
     pd.testing.assert_frame_equal(explorer.table[table.columns], table)
+
+
+def test_of_several_seeds_the_first_is_seen_first_and_the_others_faint(explorers, monkeypatch):
+    monkeypatch.setattr("lmclib.widgets.forking.PAUSE", 0)
+    monkeypatch.setattr("lmclib.widgets.forking.SPARE", 0)
+    explorer, seen = explorers.make(epochs=1, fork_epochs="[0.5]"), []
+    explorer.controls.seed.value, explorer.controls.seeds.value = 2, 2
+    explorer.shown.barrier.observe(lambda _: seen.append(None), "children")
+    once(explorer.said, "value", lambda said: said.startswith("training seed 3"), lambda: seen.append(explorer.table))
+    explorers.run(explorer)
+    (_, first) = seen
+    assert set(first.seed) == {2}
+    assert set(explorer.table.seed) == {2, 3}
+    assert set(explorer.shown.choice.specs[1].fork_epochs) == {0.5}
+    assert "seeds 2 to 3" in explorer.shown.caption.value
+    assert "seeds-2-to-3" in explorer.shown.choice.file_name
+    for chart in (explorer.shown.barrier.chart, explorer.shown.training.chart):
+        rows = [row for rows in chart.to_dict()["datasets"].values() for row in rows if "seed" in row]
+        assert {(row["seed"], row["first"]) for row in rows} == {(2, True), (3, False)}
+    assert "means of 2 seeds" in " ".join(explorer.shown.barrier.chart.title.text)
+    namespace = {}
+    exec(explorer.python.value, namespace)
+    table = in_order(namespace["table"])
+    pd.testing.assert_frame_equal(in_order(explorer.table[table.columns]), table)
+    remembered = explorers.make(epochs=1, fork_epochs="[0.5]")
+    remembered.controls.show(explorer.shown.choice)
+    monkeypatch.setattr("lmclib.runs.joint.train", lambda *_, **__: 1 / 0)
+    pd.testing.assert_frame_equal(explorers.run(remembered).table, explorer.table)
 
 
 def test_finished_runs_are_listed_shown_again_and_laid_over_others(explorers):

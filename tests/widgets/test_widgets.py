@@ -14,13 +14,29 @@ def test_without_a_kernel_it_says_where_it_works(explorers):
 
 def test_any_minima_can_be_typed():
     box = LandscapeExplorer((-1, 1))
-    assert len(box.figure.outputs) == 1
-    box.minima.value = "-3, -1, 0.5 2, 4"
+    (before,) = box.figure.children
+    box.minima.value = "4 -3, -1, 0.5 2"
     assert box.said.value.count("<tr") == 1 + 10  # every two of five
+    (now,) = box.figure.children
+    assert now is not before
+    assert now.embed_options["downloadFileName"] == "landscape_-3_-1_0.5_2_4"
     box.minima.value = "1, 1"
     assert "at least two distinct finite numbers" in box.said.value
     box.minima.value = "1, x"
     assert "type numbers" in box.said.value
+    assert box.figure.children == (now,)
+
+
+def test_a_minimum_that_is_dragged_is_written_down_with_its_barriers():
+    box = LandscapeExplorer((1, -1))
+    (chart,) = box.figure.children
+    # as the page tells it: the second minimum stands at 1.5
+    chart._vl_selections = {"m2_at": {"value": {"vlPoint": {"or": [{"place": 1.5}]}}, "store": []}}
+    assert box.minima.value == "-1, 1.5"
+    assert f"<td>{((2.5 / 2) ** 2) ** 2:.6f}</td>" in box.said.value  # the loss halfway
+    assert box.figure.children == (chart,)  # the one that is dragged
+    box.minima.value = "-1, 1"
+    assert box.figure.children != (chart,)
 
 
 @pytest.fixture

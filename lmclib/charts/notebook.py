@@ -1,0 +1,58 @@
+"""Charts in notebooks: alive where a kernel answers, pictures where none does or the notebook is not trusted."""
+
+import json
+
+import altair as alt
+from altair.utils.mimebundle import spec_to_mimebundle
+
+INK, PAPER = "#222", "white"  # a picture cannot take the page's own colours
+PPI = 108  # pixels an inch: half as many again as a page has
+
+
+def notebook_bundle(spec: dict, **_: object) -> tuple[dict[str, object], dict[str, object]]:
+    """A chart as a notebook stores it: alive, as a picture, and in words.
+
+    Args:
+        spec: the chart, as Vega-Lite.
+
+    Returns:
+        What is stored, by kind, and the picture's size.
+    """
+    alt.JupyterChart.enable_offline(True)
+    alive, _ = _alive(alt.JupyterChart(alt.Chart.from_dict(spec)))._repr_mimebundle_()
+    pixels, size = picture(spec)
+    return {**alive, **pixels, "text/plain": spec.get("description", "chart")}, size
+
+
+def live_chart(chart: alt.TopLevelMixin, file_name: str, shown: alt.JupyterChart | None = None) -> alt.JupyterChart:
+    """A chart of an explorer, in place of another one where there is one; a reader can save it under a name that says what it is."""
+    # as SVG it can be scaled down to a narrow notebook, and what is under the pointer is still found
+    options = {"renderer": "svg", "actions": True, "downloadFileName": file_name}
+    if shown is None:
+        return _alive(alt.JupyterChart(chart, embed_options=options))
+    with shown.hold_sync():
+        shown.chart, shown.embed_options = chart, options
+        return _alive(shown)
+
+
+def picture(spec: dict) -> tuple[dict[str, object], dict[str, object]]:
+    """A chart as it stands at first, as PNG on white, by kind, and its size."""
+    plain = json.loads(json.dumps(spec).replace('"currentColor"', f'"{INK}"'))
+    plain.setdefault("config", {})["background"] = PAPER
+    how = {"mode": "vega-lite", "vegalite_version": alt.VEGALITE_VERSION, "ppi": PPI}
+    return spec_to_mimebundle(plain, format="png", **how)
+
+
+def _alive(shown: alt.JupyterChart) -> alt.JupyterChart:
+    """Have a chart tell the kernel where a reader moved its sliders and switches, and nothing that the page computes from that.
+
+    The page sets all that it tells, at every change; a value that follows from others would be set back to where it was (Altair 6).
+    """
+    params = shown.chart.params
+    moved = {} if params is alt.Undefined else {str(getattr(p.name, "name", p.name)): p for p in params}
+    shown._params = {
+        name: value
+        for name, value in shown._params.items()
+        if name in moved and getattr(moved[name], "bind", alt.Undefined) is not alt.Undefined
+    }
+    return shown

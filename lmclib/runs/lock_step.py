@@ -1,0 +1,50 @@
+"""How wide a stack few networks train in: as narrow as gives the same bits."""
+
+from torch import Tensor
+
+from lmclib.device import default_device
+from lmclib.runs.family import Family
+from lmclib.training.loop import Layout, train
+from lmclib.training.run import Run
+
+WIDTHS = (2, 4)  # narrower than the fixed width; one network alone takes other ways through PyTorch
+STEPS = 2  # so that momentum counts, too
+
+
+def narrowest(family: Family, networks: int) -> Layout:
+    """The narrowest layout for some networks at once that trains each to the very bits of the fixed one.
+
+    Places without a network cost as much as those with one, so two siblings would take as long as eight. Whether bits depend on the
+    width is up to PyTorch, the machine and the architecture: it is tried on the first steps, and where they do the width stays.
+
+    Args:
+        family: whose model, data and recipe are trained.
+        networks: how many train at the same time.
+    """
+    device = default_device()
+    fixed = Layout.on(device, family.card.shape)
+    if device.type == "cpu":
+        for width in WIDTHS:
+            if networks <= width < fixed.members and _same(family, Layout(1, width), fixed):
+                return Layout(1, width)
+    return fixed
+
+
+def _same(family: Family, narrow: Layout, fixed: Layout) -> bool:
+    """Whether two networks have the same bits after their first steps in both layouts."""
+    one, other = _first_steps(family, narrow), _first_steps(family, fixed)
+    return bool(one) and one.keys() == other.keys() and all(value.equal(other[key]) for key, value in one.items())
+
+
+def _first_steps(family: Family, layout: Layout) -> dict[tuple[str, str], Tensor]:
+    """Weights and momentum of two networks after their first steps; none of those that diverge."""
+    start, ends = family.model.state_dict(), {}
+
+    def keep(run: Run, state: dict[str, Tensor], momentum: dict[str, Tensor]) -> list[Run]:
+        ends.update({(run.name, key): value for part in (state, momentum) for key, value in part.items()})
+        return []
+
+    runs = [Run(str(i), (family.spec.seed, i), start, 0, STEPS, frozenset([STEPS])) for i in range(2)]
+    how = {"precision": family.spec.precision, "layout": layout, "on_diverged": lambda run, error: None}
+    train(family.model, family.data, family.spec.recipe, runs, keep, **how)
+    return ends

@@ -1,0 +1,46 @@
+"""How wide a stack few networks train in: never so narrow that a bit changes."""
+
+import pytest
+import torch
+
+import lmclib as lmc
+from lmclib.runs import joint, lock_step
+from lmclib.runs.family import Family
+from lmclib.store.store import Store
+from lmclib.training.loop import Layout
+
+RECIPE = lmc.Recipe(epochs=1, batch_size=128)
+
+
+def spec_of(model, **recipe):
+    return lmc.ForkSpec(model=model, fork_epochs=(0, 0.5), recipe=RECIPE.model_copy(update=recipe))
+
+
+def fixed(family):
+    return Layout.on(torch.device("cpu"), family.card.shape)
+
+
+# of the second, bits depend on the width on some processors
+@pytest.mark.parametrize("model", ["resnet8-w4", "resnet8-w4-none"])
+def test_siblings_have_the_bits_of_the_fixed_width(model, tmp_path, monkeypatch):
+    found = lmc.fork(spec_of(model), tmp_path / "narrow", progress=False)
+    monkeypatch.setattr(joint, "narrowest", lambda family, networks: fixed(family))
+    expected = lmc.fork(spec_of(model), tmp_path / "fixed", progress=False)
+    for fork in expected.fork_epochs:
+        for one, other in zip(found.siblings(fork), expected.siblings(fork), strict=True):
+            assert all(one[key].equal(value) for key, value in other.items())
+
+
+@pytest.mark.parametrize(("networks", "width"), [(1, 2), (2, 2), (3, 4), (5, 8), (9, 8)])
+def test_the_width_is_the_least_that_holds_them(networks, width, tmp_path, monkeypatch):
+    monkeypatch.setattr(lock_step, "_same", lambda *_: True)
+    assert lock_step.narrowest(Family(spec_of("mlp-8"), Store(tmp_path)), networks) == Layout(1, width)
+
+
+def test_the_width_stays_where_bits_differ_or_nothing_can_be_compared(tmp_path, monkeypatch):
+    family = Family(spec_of("mlp-8", lr=1e30), Store(tmp_path))  # diverges at once
+    assert lock_step.narrowest(family, 2) == fixed(family)
+    family = Family(spec_of("mlp-8"), Store(tmp_path))
+    steps = iter(({"a": torch.zeros(1)}, {"a": torch.ones(1)}) * 2)
+    monkeypatch.setattr(lock_step, "_first_steps", lambda *_: next(steps))
+    assert lock_step.narrowest(family, 2) == fixed(family)
