@@ -35,6 +35,7 @@ paper-tables: $(READY) ## put the tables of finished paper-scale chapters, with 
 
 bench: $(READY) ## benchmarks: ratios measured in one run on this machine (DEVICE=cpu or cuda); half an hour on four cores
 	@for name in training layers energies floors sweeps checkpoints; do python benchmarks/$$name.py --device $(DEVICE) || exit 1; done
+	@PYTHONPATH=tests python benchmarks/lab.py --device $(DEVICE)
 
 faults: $(READY) ## kills, damaged files, dead workers and hostile bundles by the hundred, and a table of what came of them
 	@OMP_NUM_THREADS=1 PYTHONPATH=tests python tests/faults.py --write
