@@ -441,10 +441,10 @@ def main() -> None:
             shutil.rmtree(folder, ignore_errors=True)
         rows.append({"fault": name, "count": n, "found": found, "seconds": round(time.monotonic() - start, 1)})
         print(f"{name}: {n} in {rows[-1]['seconds']} s", flush=True)
+        if count.write:  # what is counted so far
+            made = {name: value for name, value in provenance(0).items() if name not in ("seconds", "gpu", "packages")}
+            write_text(COUNTED, json.dumps({**made, "cores": os.cpu_count(), "rows": rows}, indent=1) + "\n")
     print_table(("fault", "count", "what came of it", "seconds"), [tuple(map(str, row.values())) for row in rows])
-    if count.write:
-        made = {name: value for name, value in provenance(0).items() if name not in ("seconds", "gpu", "packages")}
-        write_text(COUNTED, json.dumps({**made, "cores": os.cpu_count(), "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
