@@ -256,7 +256,8 @@ def _watched(opened: "Opened", passes: int, unit: str) -> Iterator["Opened"]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         total = passes * len(opened.data[1])
         task = bar.add_task(f"{passes} {unit}, {len(opened.data[1])} examples", total=total)
         yield replace(opened, loss=_Counted(opened.loss, lambda n: bar.advance(task, n)))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from lmclib import cli
+from lmclib.errors import LmcError
 
 MLP = "zoo:perceptron(width=6)"
 
@@ -242,6 +244,49 @@ def test_more_than_two_are_a_soup(pair, tmp_path):
     found = said("merge", *pair, tmp_path / "c.safetensors", *OPTIONS, "--anyway", "-o", out)
     assert {row["candidate"] for row in found["candidates"]} >= {"model 3", "uniform soup", "greedy soup over layers"}
     assert all(sum(shares) == pytest.approx(1) and len(shares) == 3 for shares in found["weights"].values())
+
+
+def test_progress_says_what_is_measured_and_how_long_it_takes(pair):
+    args = ["barrier", *pair, *OPTIONS, "--alphas", "3"]
+    done = CliRunner().invoke(cli.app, [str(arg) for arg in args], env={"FORCE_COLOR": "1"})
+    assert re.search(r"3 points, 12 examples.*100%.*\d:\d\d:\d\d", done.stderr, re.DOTALL)
+    assert not invoke(*args).stderr, "where no person looks there is none"
+
+
+def test_what_is_wrong_ends_with_1_and_one_line(pair, tmp_path):
+    (tmp_path / "there.safetensors").write_text("")
+    for args, expected in (
+        (["barrier", tmp_path / "nowhere.pt", pair[1]], "nowhere.pt: is not there"),
+        (["layers", pair[0], pair[0]], "are identical in all weights; must be two different checkpoints"),
+        (["predict", *pair, "--partition", "conv"], "partition='conv': is found in no layer's name"),
+        (["merge", *pair, "-o", tmp_path / "there.safetensors"], "is there already; give another path, or --force"),
+    ):
+        done = invoke(*args, *OPTIONS)
+        assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1), args
+        assert expected in done.stderr
+
+
+def test_what_stays_on_disk_has_no_curvature(pair, monkeypatch):
+    monkeypatch.setattr("lmclib.merging.ends.LARGE", 0)
+    done = invoke("predict", *pair, *OPTIONS)
+    assert done.exit_code == 1
+    assert "are too large for curvature" in done.stderr
+
+
+def test_packages_that_are_missing_are_named(pair, tmp_path, monkeypatch):
+    from lmclib import charts
+    from lmclib.merging.checkpoints import Checkpoint
+    from lmclib.merging.models import load_model
+
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(LmcError, match="needs the package transformers, which is not installed"):
+        load_model(str(tmp_path), Checkpoint(pair[0]))
+    monkeypatch.delattr(charts, "merging", raising=False)
+    monkeypatch.setitem(sys.modules, "lmclib.charts.merging", None)
+    done = invoke("barrier", *pair, *OPTIONS, "--chart", tmp_path / "chart.html")
+    assert done.exit_code == 1
+    assert r"needs the packages of lmclib[book]" in done.stderr
 
 
 def test_wrong_use_ends_with_2(pair):
