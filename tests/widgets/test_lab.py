@@ -183,7 +183,7 @@ def test_a_minimum_of_the_toy_landscape_is_dragged_and_its_curves_and_barriers_f
     lab.edit(3, "from lmclib.widgets.toy import LandscapeExplorer\n\nLandscapeExplorer([-1, 1])")
     lab.run_cell(3)
     area = lab.output(3)
-    handle = area.locator("svg.marks path[aria-label*='drag']").nth(1)
+    handle = area.locator("svg.marks path[aria-roledescription=point]").nth(1)
     handle.scroll_into_view_if_needed()
     box, plot = handle.bounding_box(), area.locator("svg.marks").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -192,7 +192,9 @@ def test_a_minimum_of_the_toy_landscape_is_dragged_and_its_curves_and_barriers_f
     lab.page.mouse.move(x + 0.1 * plot["width"], y, steps=5)
     lab.page.mouse.up()
     lab.page.wait_for_function(
-        "area => area.querySelector('input[type=text]').value !== '-1, 1'", arg=area.element_handle()
+        "area => { const at = area.querySelectorAll('input[type=range]')[1].value;"
+        " return at != 1 && area.querySelector('input[type=text]').value === `-1, ${at}`; }",
+        arg=area.element_handle(),
     )
     left, right = map(float, area.locator("input[type=text]").input_value().split(","))
     assert left == -1
