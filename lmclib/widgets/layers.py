@@ -11,7 +11,7 @@ from lmclib.cube.points import LayerCube
 from lmclib.measures.layerwise import group_barriers
 from lmclib.measures.predictions import predict_group_barriers
 from lmclib.runs.pairs import Pair
-from lmclib.widgets.live import LiveBox
+from lmclib.widgets.live import LiveBox, wide
 
 METHODS = {"published": "as published", "gradient": "with gradients"}
 
@@ -128,4 +128,5 @@ class SetExplorer(LiveBox):
             f"<td>{row.published:.3f}</td><td>{row.gradient:.3f}</td><td>{row.actual:.3f}</td><td>{row.error:.1%}</td></tr>"
             for row in self.tried[::-1].itertuples()
         )
-        return f"<table><thead><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr></thead><tbody>{rows}</tbody></table>"
+        head = "".join(f"<th>{head}</th>" for head in heads)
+        return wide(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")

@@ -32,6 +32,11 @@ class LiveBox(widgets.VBox):
         return {**super()._repr_mimebundle_(**kwargs), "text/html": f"<p><em>{self.NOTE}</em></p>{picture}"}
 
 
+def wide(table: str) -> str:
+    """A table as HTML that scrolls where the notebook is narrower than it is."""
+    return f"<div style='overflow-x: auto'>{table}</div>"
+
+
 def charts_offline() -> None:
     """Have live charts bring their scripts along, where a kernel may show some; packing them takes a second or two, once."""
     if hasattr(get_ipython(), "kernel") and not os.environ.get(STATIC):

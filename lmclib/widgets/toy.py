@@ -9,7 +9,7 @@ import ipywidgets as widgets
 from lmclib.charts import toy as figures
 from lmclib.charts.notebook import live_chart
 from lmclib.theory import landscapes
-from lmclib.widgets.live import FITTED, SLOT, LiveBox, charts_offline
+from lmclib.widgets.live import FITTED, SLOT, LiveBox, charts_offline, wide
 
 
 class LandscapeExplorer(LiveBox):
@@ -40,7 +40,7 @@ class LandscapeExplorer(LiveBox):
         """Say what barriers there are between the minima that were typed or dragged, and draw those that were typed."""
         try:
             typed = [float(part) for part in self.minima.value.replace(",", " ").split()]
-            said = landscapes.hierarchy(typed).to_html(index=False)
+            said = wide(landscapes.hierarchy(typed).round(3).to_html(index=False))
             if typed != self.places:
                 self._show(sorted(typed))
         except ValueError as error:  # an LmcError is one

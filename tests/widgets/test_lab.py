@@ -7,6 +7,7 @@ import pytest
 from real_lab import Lab, environment, server, write
 
 from lmclib.charts.forking import TREATMENTS
+from lmclib.charts.style import OKABE_ITO
 
 PARAMETERS = """profile: str = "smoke"
 store: str = {store!r}
@@ -175,6 +176,33 @@ def test_the_toolbars_square_stops_a_run(lab):
     lab.command("notebook:interrupt-kernel")
     lab.until("Stopped.")
     assert lab.button("Run").is_enabled()
+
+
+def test_a_minimum_of_the_toy_landscape_is_dragged_and_its_curves_and_barriers_follow(lab):
+    lab.rerun(model="mlp-8", fork_epochs=[0], epochs=1)
+    lab.edit(3, "from lmclib.widgets.toy import LandscapeExplorer\n\nLandscapeExplorer([-1, 1])")
+    lab.run_cell(3)
+    area = lab.output(3)
+    handle = area.locator("svg.marks path[aria-roledescription=point]").nth(1)
+    handle.scroll_into_view_if_needed()
+    box, plot = handle.bounding_box(), area.locator("svg.marks").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    lab.page.mouse.move(x, y)
+    lab.page.mouse.down()
+    lab.page.mouse.move(x + 0.1 * plot["width"], y, steps=5)
+    lab.page.mouse.up()
+    lab.page.wait_for_function(
+        "area => { const at = area.querySelectorAll('input[type=range]')[1].value;"
+        " return at != 1 && area.querySelector('input[type=text]').value === `-1, ${at}`; }",
+        arg=area.element_handle(),
+    )
+    left, right = map(float, area.locator("input[type=text]").input_value().split(","))
+    assert left == -1
+    assert 1.1 < right <= 1.5
+    area.get_by_text(f"{((right - left) / 2) ** 4:.3f}").first.wait_for()  # in the table
+    for colour in OKABE_ITO[:2]:
+        curve = area.locator(f"svg.marks .mark-line path[stroke='{colour}']")
+        assert curve.bounding_box()["width"] > 0.4 * plot["width"]
 
 
 CHART = """from lmclib.charts import toy

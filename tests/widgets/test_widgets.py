@@ -33,7 +33,7 @@ def test_a_minimum_that_is_dragged_is_written_down_with_its_barriers():
     # as the page tells it: the second minimum stands at 1.5
     chart._vl_selections = {"m2_at": {"value": {"vlPoint": {"or": [{"place": 1.5}]}}, "store": []}}
     assert box.minima.value == "-1, 1.5"
-    assert f"<td>{((2.5 / 2) ** 2) ** 2:.6f}</td>" in box.said.value  # the loss halfway
+    assert f"<td>{((2.5 / 2) ** 2) ** 2:.3f}</td>" in box.said.value  # the loss halfway
     assert box.figure.children == (chart,)  # the one that is dragged
     box.minima.value = "-1, 1"
     assert box.figure.children != (chart,)
