@@ -300,11 +300,12 @@ def _facts(opened: Opened, plan: MergePlan | SoupPlan, written: tuple | None, lo
 
 
 def _write_recipe(path: Path, opened: Opened, plan: MergePlan | SoupPlan, candidate: tuple) -> None:
-    """The plan in mergekit's YAML, where it knows the architecture and both checkpoints are folders that it can read."""
+    """The plan in mergekit's YAML, where it knows the architecture, both checkpoints are folders, and no units were moved."""
     one = opened.ends[0]
     folders = [checkpoint.path.absolute() for checkpoint in (one.first, one.second)]
     if (
         not isinstance(plan, MergePlan)
+        or plan.aligned  # of which mergekit knows nothing
         or architecture(one.model) not in MERGEKIT
         or not all(f.is_dir() for f in folders)
     ):
