@@ -108,7 +108,7 @@ def test_what_nobody_waits_for_stops_where_it_stands(tmp_path):
         for job in graph.jobs:
             job.cancel()
         until(lambda: list(tmp_path.rglob(resume)), 60, "where it stands is stored")
-        until(lambda: not list(tmp_path.rglob("*.lock")), 60, "nobody works on it")
+        until(lambda: not list((tmp_path / "store").rglob("*.lock")), 60, "nobody works on it")
 
 
 def test_workers_of_several_threads_are_refused(cluster):
