@@ -45,7 +45,7 @@ def fork_figure(curves: pd.DataFrame, parents: pd.DataFrame | None = None, addin
     forks = own.drop_duplicates("fork").set_index("fork").fork_epoch.sort_values()
     walk = _walk(_walks(own, parents), forks, epochs[-1], ADDING if adding else "")
     walk = walk.add_params(on_epoch, on_fork, *([_added()] if adding else []))
-    chart = alt.vconcat(maps, walk, spacing=12).add_params(fork, epoch, measure)
+    chart = style.with_values(alt.vconcat(maps, walk, spacing=12), fork, epoch, measure)
     words = (
         "Top: for each treatment of batch-norm statistics a map over alpha and child epoch, and the curve at the chosen epoch. Below: the "
         "parent's training curve with a handle for every fork, and from the chosen one the curves of two children."
