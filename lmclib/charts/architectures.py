@@ -46,7 +46,7 @@ def depth(final: Mapping[str, pd.DataFrame]) -> alt.Chart:
     table = shares_of(final)
     names = list(final)
     wide = alt.Scale(
-        type="symlog", constant=LINEAR, domain=[float(min(0, table.shares.min())), float(table.shares.max())]
+        type="symlog", constant=LINEAR, domain=[float(min(0, table.shares.min())), float(max(1, table.shares.max()))]
     )
     ticks = [-10, -1, 0, 1, 10, 100]
     shares = alt.Axis(values=ticks, labelExpr="datum.value")
@@ -62,7 +62,7 @@ def depth(final: Mapping[str, pd.DataFrame]) -> alt.Chart:
     ]
     y = alt.Y("shares:Q", title="equal shares of the full barrier", scale=wide, axis=shares)
     points = base.mark_point(opacity=0.6, color=style.OKABE_ITO[0]).encode(
-        x=alt.X("depth:Q", title="depth: from the input to the output", scale=alt.Scale(domain=[0, 1])),
+        x=alt.X("depth:Q", title="depth, from input to output", scale=alt.Scale(domain=[0, 1])),
         y=y,
         tooltip=tooltip,
     )
@@ -75,8 +75,14 @@ def depth(final: Mapping[str, pd.DataFrame]) -> alt.Chart:
         alt.Chart(long.round(4))
         .mark_point(opacity=0.8)
         .encode(
-            x=alt.X("shares:Q", title="equal shares of the full barrier, a point a seed", scale=wide, axis=shares),
-            y=alt.Y("network:N", title=None, scale=alt.Scale(domain=names)),
+            x=alt.X("shares:Q", title="equal shares, a point a seed", scale=wide, axis=shares),
+            # what comes behind the name on a line of its own: on a phone two rows would be cut to the same words
+            y=alt.Y(
+                "network:N",
+                title=None,
+                scale=alt.Scale(domain=names),
+                axis=alt.Axis(labelExpr="split(datum.label, ', ')", labelFontSize=11),
+            ),
             color=alt.Color(
                 "look:N", title=None, scale=alt.Scale(domain=list(looks.values()), range=list(style.OKABE_ITO[:2]))
             ),

@@ -7,7 +7,6 @@ WIDTH = 205  # pixels of one view, which leaves room for an axis at 360
 LINE = 38  # characters of a title
 TITLE_SIZE = 13
 LABEL = 90  # pixels of an axis label
-LEGEND_COLUMNS = 2
 
 
 def narrow(spec: Mapping[str, object]) -> dict[str, object]:
@@ -20,7 +19,9 @@ def narrow(spec: Mapping[str, object]) -> dict[str, object]:
     stacked = _stacked(top)
     config = dict(stacked.get("config", {}))
     config["axis"] = {**config.get("axis", {}), "labelLimit": LABEL}
-    config["legend"] = {**config.get("legend", {}), "columns": LEGEND_COLUMNS}
+    config["view"] = {**config.get("view", {}), "continuousWidth": WIDTH, "discreteWidth": WIDTH}
+    # entries one below the other, and so are legends
+    config["legend"] = {**config.get("legend", {}), "columns": 1, "layout": {"bottom": {"direction": "vertical"}}}
     config["title"] = {**config.get("title", {}), "fontSize": TITLE_SIZE}
     return {**stacked, "config": config, "params": [_rewrapped(param) for param in stacked.get("params", [])]}
 

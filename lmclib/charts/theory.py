@@ -88,7 +88,7 @@ def histogram(curvatures: pd.DataFrame, bins: int = 40) -> alt.Chart:
                 "from:Q",
                 bin="binned",
                 scale=across,
-                title="smallest second derivative of any single-layer cut, over the largest loss",
+                title=["smallest second derivative of any", "single-layer cut, over the largest loss"],
             ),
             x2="to:Q",
             y=alt.Y(

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import vl_convert
 from charted import (
     FORKS,
     assert_scales_stay,
@@ -45,6 +46,7 @@ from lmclib.charts import (
     theory,
     toy,
 )
+from lmclib.charts.narrow import narrow
 from lmclib.claims.recipes import Forked
 from lmclib.cube.energies import Energies
 from lmclib.theory import landscapes
@@ -308,6 +310,7 @@ FIGURES = {
         {"barrier": FINAL.query("seed == 0").groupby(["fork_epoch", "norm_stats"]).error_barrier.max()},
     ),
 }  # fmt: skip
+PHONE = 312  # pixels that a page of 360 leaves a figure
 
 
 def test_no_figure_is_forgotten():
@@ -319,7 +322,6 @@ def test_no_figure_is_forgotten():
             if function.__module__ == source.__name__ and not name.startswith("_") and "altair" in returns:
                 found.add(f"{module.name}.{name}")
     parts = ("style.", "lanes.", "merging.save", "notebook.")  # of figures, and what is done with one
-    parts = ("style.", "lanes.", "notebook.", "merging.save")  # of figures, and what is done with one
     assert {name for name in found if not name.startswith(parts)} == set(FIGURES)
 
 
@@ -362,6 +364,14 @@ def test_the_data_are_the_table(figure):
         sets = [np.sort(np.array([v for v in values if v is not None], dtype=float)) for values in sets]
         sets.append(np.sort(np.concatenate(sets)))  # some figures have a table a panel
         assert any(len(values) == len(expected) and np.allclose(values, expected, atol=6e-4) for values in sets), column
+
+
+def test_it_fits_on_a_phone(figure):
+    """Drawn at the narrow layout it is no wider than a page of 360 pixels has room for."""
+    _, spec = figure
+    drawn = vl_convert.vegalite_to_svg({**narrow(spec), "datasets": spec.get("datasets", {})})
+    width = float(re.search(r'<svg[^>]* width="([\d.]+)"', drawn)[1])
+    assert width <= PHONE
 
 
 def bound(spec: dict) -> list[str]:
