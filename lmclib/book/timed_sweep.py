@@ -10,7 +10,7 @@ from lmclib.book.sweep import Swept
 from lmclib.book.sweep_spec import sweep_of
 from lmclib.runs.family import Family
 from lmclib.runs.spec import ForkSpec
-from lmclib.runs.workers import Workers, side_by_side
+from lmclib.runs.workers import Workers, current_workers, side_by_side
 from lmclib.store.store import Store
 
 READY = 300  # seconds after which workers that do not answer are given up
@@ -27,7 +27,7 @@ def timed_sweep(said: Mapping[str, object], workers: int) -> tuple[pd.DataFrame,
 
     Returns:
         The table of the sweep; and a row for each of its jobs with `kind` (`parent`, `child` or `measure`), `worker`, `start` and
-        `stop`, seconds from the first start, by the notes of Dask's scheduler.
+        `stop`, seconds from the first start, by the clock of its worker.
 
     Raises:
         LmcError: as `lmclib sweep`.
@@ -38,7 +38,7 @@ def timed_sweep(said: Mapping[str, object], workers: int) -> tuple[pd.DataFrame,
         for family in {family.code.fingerprint: family for family in swept.kind.families}.values():
             started.client.run(_load, family.spec, folder)
         with side_by_side(workers, started.address):
-            return swept.run(progress=False), started.timings()
+            return swept.run(progress=False), current_workers().timings()
 
 
 def _load(spec: ForkSpec, store: str) -> None:

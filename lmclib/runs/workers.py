@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from importlib.util import find_spec
 from pathlib import Path
 from subprocess import Popen
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 import pandas as pd
@@ -43,6 +43,7 @@ class Workers:
 
     def __init__(self, n: int, scheduler: str | Path | None = None, resources: Mapping[str, float] | None = None):
         self.n, self.scheduler, self.resources = n, scheduler, dict(resources or {})
+        self.timed: list[tuple[str, str, float, float]] = []  # of each job: kind, worker, start and stop
 
     def __enter__(self) -> "Workers":
         from distributed import Client
@@ -59,7 +60,6 @@ class Workers:
                 time.sleep(POLL)
             self.client = stack.enter_context(Client(scheduler_file=str(found)))
             self.address = self.client.scheduler.address
-            self.client.get_task_stream(count=0)  # from now on the scheduler notes when each job was done
             self.stack = stack.pop_all()
         return self
 
@@ -96,7 +96,6 @@ class Workers:
                 raise LmcError(
                     f"resources={self.resources}: no worker has them; must be among {', '.join(known) or 'none'} (dask worker --resources)"
                 )
-            self.client.get_task_stream(count=0)
             self.dask, self.n = [], len(fit)
             self.stack = stack.pop_all()
         return self
@@ -138,20 +137,13 @@ class Workers:
         return self.client.submit(_done, job, given, list(after), **how)
 
     def timings(self) -> pd.DataFrame:
-        """When each job that is done was done, by the scheduler's own notes: measured anew each time, never remembered.
+        """When each job that was waited for was done, by the clock of its worker: measured anew each time, never remembered.
 
         Returns:
             A row a job: `kind`, `worker` (counted from 1), `start` and `stop` in seconds from the first start.
         """
-        from dask.utils import key_split
-
-        rows = [
-            (key_split(task["key"]), task["worker"], *(part[end] for end in ("start", "stop")))
-            for task in self.client.get_task_stream()
-            for part in task["startstops"]
-            if part["action"] == "compute"
-        ]
-        table = pd.DataFrame(rows, columns=["kind", "worker", "start", "stop"]).sort_values("start", ignore_index=True)
+        table = pd.DataFrame(self.timed, columns=["kind", "worker", "start", "stop"])
+        table = table.sort_values("start", ignore_index=True)
         table["worker"] = table["worker"].rank(method="dense").astype(int)
         return table.assign(stop=table.stop - table.start.min(), start=table.start - table.start.min())
 
@@ -161,6 +153,7 @@ class Workers:
         Raises:
             LmcError: what went wrong in one of them, or Dask was killed.
         """
+        from dask.utils import key_split
         from distributed import CancelledError, KilledWorker, as_completed
 
         left = as_completed(jobs)
@@ -168,7 +161,9 @@ class Workers:
             while not left.is_empty():
                 done = left.next_batch(block=False)  # Dask alone would wait without end where its processes have ended
                 for job in done:
-                    for warning in job.result():  # raises what was raised there
+                    report = job.result()  # raises what was raised there
+                    self.timed.append((key_split(job.key), report.worker, report.start, report.stop))
+                    for warning in report.warnings:
                         warnings.warn(warning, stacklevel=2)
                     yield jobs[job]
                 self._check()
@@ -260,10 +255,22 @@ def _has_bokeh() -> bool:
     return find_spec("bokeh") is not None
 
 
-def _done(job: Callable[..., None], given: Sequence, after: Sequence) -> list[str]:
-    """Do a job in a worker; the warnings that there were."""
+class _Report(NamedTuple):
+    """What is known of a job that was done. The scheduler's own notes shift times by guesses at the difference between clocks."""
+
+    warnings: list[str]
+    worker: str
+    start: float
+    stop: float
+
+
+def _done(job: Callable[..., None], given: Sequence, after: Sequence) -> _Report:
+    """Do a job in a worker."""
+    from distributed import get_worker
+
     compute_quietly()
+    start = time.time()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         job(*given)
-    return [str(warning.message) for warning in caught]
+    return _Report([str(warning.message) for warning in caught], get_worker().address, start, time.time())
