@@ -19,7 +19,7 @@ SPEC = lmc.ForkSpec(model="mlp-8", fork_epochs=(0, 1), siblings=2, recipe=RECIPE
 @pytest.mark.parametrize("chapter", TRAINING)
 def test_every_chapter_can_be_estimated_at_paper_scale(chapter, tmp_path):
     few = (
-        {"draws": 1, "sigma": [0, 0.5, 1]} if chapter == "robustness" else {}
+        {"draws": 2, "sigma": [0, 0.5, 1]} if chapter == "robustness" else {}
     )  # a stand-in takes a minute for all its steps
     plan = estimate(chapter, {"profile": "paper", "store": str(tmp_path / "none"), **few})
     assert not (tmp_path / "none").exists()
