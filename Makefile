@@ -55,7 +55,7 @@ clean: ## remove what was built; trained networks in data/runs stay
 
 # uv ignores pip's configuration, so that torch and torchvision always match
 $(READY): .venv/.uv requirements.lock pyproject.toml
-	@# compiled at once, as some machines keep Python from writing bytecode: else every process compiles PyTorch, 9 s each
+	@# compiled at once, as some machines keep Python from writing bytecode: else every process compiles PyTorch anew
 	@uv pip sync --quiet --compile-bytecode requirements.lock
 	@uv pip install --quiet --no-deps --editable .
 	@touch $@
