@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lmclib.errors import LmcError
 
@@ -48,6 +48,27 @@ class Batching:
 def is_pair(data: Batches) -> bool:
     """Whether data are one pair of tensors, rather than batches."""
     return isinstance(data, tuple) and len(data) == 2 and all(map(torch.is_tensor, data))
+
+
+@torch.no_grad()
+def largest_value(net: nn.Module, x: Tensor) -> int:
+    """The numbers that the largest value of one input holds on its way through a network, itself among them.
+
+    Example:
+        >>> largest_value(nn.Sequential(nn.Linear(2, 7), nn.Linear(7, 3)), torch.zeros(5, 2))
+        7
+    """
+    sizes = [x.numel()]
+    hooks = [
+        module.register_forward_hook(lambda _, inputs, out: sizes.append(out.numel() if torch.is_tensor(out) else 0))
+        for module in net.modules()
+    ]
+    try:
+        net(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(sizes) // len(x)
 
 
 class HalvedBatches:

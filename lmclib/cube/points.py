@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lmclib.cube.batching import Batches, Batching, HalvedBatches, is_pair
+from lmclib.cube.batching import Batches, Batching, HalvedBatches, is_pair, largest_value
 from lmclib.cube.derivatives import Derivatives
 from lmclib.cube.interpolation import Interpolation, check_states
 from lmclib.cube.losses import LOSSES, n_wrong
@@ -269,21 +269,7 @@ class LayerCube:
 
     @cached_property
     def _largest(self) -> int:
-        """The numbers that the largest value of one input of one network holds."""
-        sizes = [0]
-        hooks = [
-            module.register_forward_hook(
-                lambda _, inputs, out: sizes.append(out.numel() if torch.is_tensor(out) else 0)
-            )
-            for module in self.model.modules()
-        ]
-        try:
-            x = next(self.batching.of(self.data))[0][:2]
-            self.model.eval()(x)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return max(sizes) // len(x)
+        return largest_value(self.model.eval(), next(self.batching.of(self.data))[0][:2])
 
     def _mean(
         self, work: Callable[[Tensor, Tensor], tuple[Tensor, int]], size: int | None = None

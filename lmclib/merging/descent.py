@@ -5,7 +5,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from lmclib.cube.batching import HalvedBatches
+from lmclib.cube.batching import HalvedBatches, largest_value
 from lmclib.cube.points import LayerCube
 from lmclib.device import full_precision
 from lmclib.errors import LmcError
@@ -36,7 +36,7 @@ class Slope:
     def __init__(self, cube: LayerCube):
         self.cube, self.function = cube, Functional(cube.model)
         x = next(cube.batching.of(cube.data))[0][:2]
-        self.batches = HalvedBatches("slopes of the cube", max(1, NUMBERS // _largest(self.function.net, x)))
+        self.batches = HalvedBatches("slopes of the cube", max(1, NUMBERS // largest_value(self.function.net, x)))
 
     def __call__(self, a: Tensor) -> tuple[float, Tensor]:
         """Value and slope (L,), float64.
@@ -84,19 +84,3 @@ def descended(cube: Cube, start: Tensor, evaluations: int) -> tuple[Tensor, floa
     bounds = [(0.0, 1.0)] * len(start)
     found = minimize(value, start.numpy(), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return torch.from_numpy(found.x).clamp(0, 1), float(found.fun)
-
-
-def _largest(net: torch.nn.Module, x: Tensor) -> int:
-    """The numbers that the largest value of one input holds."""
-    sizes = [x.numel()]
-    hooks = [
-        module.register_forward_hook(lambda _, inputs, out: sizes.append(out.numel() if torch.is_tensor(out) else 0))
-        for module in net.modules()
-    ]
-    try:
-        with torch.no_grad():
-            net(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return max(sizes) // len(x)
