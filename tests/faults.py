@@ -335,7 +335,9 @@ def once_each(store: Path, whole: Path) -> Iterator[None]:
     last, seen, twice, over = ends(whole), {}, [], threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.02):
+        ended = False
+        while not ended:  # and once more after the end: the last file may be younger than the last look
+            ended = over.wait(0.02)
             for name in last:
                 with suppress(FileNotFoundError):
                     node = (store / name).stat().st_ino
