@@ -155,6 +155,7 @@ class Workers:
         """
         from dask.utils import key_split
         from distributed import CancelledError, KilledWorker, as_completed
+        from distributed.comm import CommClosedError
 
         left = as_completed(jobs)
         try:
@@ -173,7 +174,10 @@ class Workers:
             raise LmcError(
                 f"workers={self.n}: one was killed, as where memory is short; what was stored is kept; try fewer"
             ) from None
-        except CancelledError:  # which is what a client says of all jobs whose scheduler is gone
+        except (
+            CancelledError,
+            CommClosedError,
+        ):  # all jobs of a scheduler that is gone, and one whose answer was on its way
             raise self._gone() from None
 
     def _check(self) -> None:

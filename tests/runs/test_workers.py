@@ -8,7 +8,8 @@ import sys
 
 import pytest
 import torch
-from distributed import Client, LocalCluster
+from distributed import Client, Future, LocalCluster
+from distributed.comm import CommClosedError
 from tagged import alive, commands, tagged_environment, until
 
 import lmclib as lmc
@@ -115,6 +116,20 @@ def test_what_nobody_waits_for_stops_where_it_stands(tmp_path):
             job.cancel()
         until(lambda: not list((tmp_path / "store").rglob("*.lock")), 60, "nobody works on it")
         assert list(tmp_path.rglob("resume.*.safetensors")), "where it stands is stored"
+
+
+def test_a_scheduler_that_dies_while_it_answers_is_gone(tmp_path, monkeypatch):
+    """Counted by `make faults`: a job is done, and its scheduler is killed before what came of it is here."""
+
+    def result(job):
+        raise CommClosedError("Connection reset by peer")
+
+    monkeypatch.setattr(Future, "result", result)
+    size = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "local_directory": tmp_path}
+    with LocalCluster(dashboard_address=":0", **size) as cluster, side_by_side(1, cluster.scheduler_address):
+        job = current_workers().submit("measure", float, 1)
+        with pytest.raises(LmcError, match="is gone; what was stored is kept"):
+            list(current_workers().finished({job: None}))
 
 
 def test_workers_of_several_threads_are_refused(cluster):
