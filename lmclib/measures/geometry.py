@@ -1,6 +1,7 @@
 """Where siblings lie: distances, angles and planes of weights and biases; running statistics do not count."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 
 from lmclib.cube.points import LayerCube
 from lmclib.runs.family import Family
+from lmclib.runs.measuring import labelled
+from lmclib.store.roots import Code
 from lmclib.store.tables import Question
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -101,16 +104,16 @@ def sibling_geometry(families: Iterable[Family], pair: tuple[int, int] = (0, 1))
     Source:
         Landscaping Linear Mode Connectivity, figures 2, 4b, 13 and 14b.
     """
-    parts = []
+    done = []
     for family in families:
+        code = Code((sibling_trajectory,), (family.code,))
         for fork_epoch in family.fork_epochs:
             step = family.fork_step(fork_epoch)
             about = {"children": [family.child_name(step, k) for k in pair], "epochs": family.epochs(fork_epoch)}
-            known = {"parts": [family.code], "networks": [family.summary]}
-            question = Question.of(sibling_trajectory, {}, about, **known)
+            question = replace(Question.of(sibling_trajectory, {}, about, networks=[family.summary]), code=code)
             table = family.store.table(question, lambda f=family, at=fork_epoch: _measured(f, at, pair))
-            parts.append(table.assign(seed=family.spec.seed, fork_epoch=fork_epoch))
-    return pd.concat(parts, ignore_index=True)
+            done.append((table, {"seed": family.spec.seed, "fork_epoch": fork_epoch}))
+    return labelled(done)
 
 
 def _measured(family: Family, fork_epoch: float, pair: tuple[int, int]) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -10,8 +11,10 @@ from lmclib.cube.points import LayerCube
 from lmclib.device import one_thread
 from lmclib.errors import LmcError
 from lmclib.runs.family import Family
+from lmclib.runs.measuring import labelled
 from lmclib.runs.pairs import cube_between
 from lmclib.store.dry_run import NotRun
+from lmclib.store.roots import Code
 from lmclib.store.tables import Question
 from lmclib.training.loop import Diverged
 
@@ -64,21 +67,22 @@ def parent_values(
     """
     if unknown := [split for split in splits if split not in SPLITS]:
         raise LmcError(f"splits={list(splits)!r}: {unknown[0]!r} must be one of {', '.join(map(repr, SPLITS))}")
-    parts, missing = [], None
+    done, missing, codes = [], None, {}
     for family, epoch, split in _places(families, splits):
         how = split, norm_stats, examples if split == "train" else None
+        code = codes.setdefault(family, Code((network_values, cube_between), (family.code,)))
         try:
-            table = family.store.table(_question(family, epoch, *how), partial(_measured, family, epoch, *how))
+            table = family.store.table(_question(family, code, epoch, *how), partial(_measured, family, epoch, *how))
         except Diverged as error:
             warnings.warn(f"parent_values: left out, as {error}", stacklevel=2)
             continue
         except NotRun as error:  # after all others were looked up
             missing = missing or error
             continue
-        parts.append(table.assign(seed=family.spec.seed, epoch=epoch, split=split, norm_stats=norm_stats))
+        done.append((table, {"seed": family.spec.seed, "epoch": epoch, "split": split, "norm_stats": norm_stats}))
     if missing:
         raise missing
-    return pd.concat(parts, ignore_index=True)[COLUMNS] if parts else pd.DataFrame(columns=COLUMNS)
+    return labelled(done)[COLUMNS] if done else pd.DataFrame(columns=COLUMNS)
 
 
 def _places(families: Iterable[Family], splits: Sequence[str]) -> Iterator[tuple[Family, float, str]]:
@@ -86,7 +90,7 @@ def _places(families: Iterable[Family], splits: Sequence[str]) -> Iterator[tuple
         yield from ((family, epoch, split) for epoch in family.fork_epochs for split in splits)
 
 
-def _question(family: Family, epoch: float, split: str, norm_stats: str, examples: int | None) -> Question:
+def _question(family: Family, code: Code, epoch: float, split: str, norm_stats: str, examples: int | None) -> Question:
     about = {
         "parent": family.parent_name,
         "step": family.fork_step(epoch),
@@ -94,8 +98,7 @@ def _question(family: Family, epoch: float, split: str, norm_stats: str, example
         "norm_stats": norm_stats,
         "examples": examples,
     }
-    known = {"parts": [family.code], "networks": [family.summary]}
-    return Question.of(network_values, {}, about, roots=(cube_between,), **known)
+    return replace(Question.of(network_values, {}, about, networks=[family.summary]), code=code)
 
 
 def _measured(family: Family, epoch: float, split: str, norm_stats: str, examples: int | None) -> pd.DataFrame:

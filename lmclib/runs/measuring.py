@@ -61,7 +61,7 @@ def over_pairs(
     Raises:
         LmcError: no pairs, or all of them diverged.
     """
-    name, parts, dead, missing = measure.__name__, [], [], None
+    name, done, dead, missing = measure.__name__, [], [], None
     what = f"{name.replace('_', ' ')} ({split}, {norm_stats})"
     given = [{**options, option: value} for option, values in each.items() for value in values] if each else [options]
     jobs = measurements(pairs, measure, split, norm_stats, examples, given, layers=layers)
@@ -71,7 +71,7 @@ def over_pairs(
             _measure_side_by_side(jobs, workers, bar.update)
         for job in jobs:
             try:
-                rows = job.rows()
+                table = job.table()
             except Diverged as error:
                 dead.append(str(error))
                 warnings.warn(f"{name}: a pair is left out, as {error}", stacklevel=2)
@@ -81,12 +81,26 @@ def over_pairs(
                 continue
             finally:
                 bar.update(bar.n < bar.total)
-            parts.append(rows)
+            done.append((table, job.labels))
     if missing:
         raise missing
-    if not parts:
+    if not done:
         raise LmcError(dead[0] if dead else "pairs: must hold at least one pair")
-    return pd.concat(parts, ignore_index=True)
+    return labelled(done)
+
+
+def labelled(tables: Sequence[tuple[pd.DataFrame, Mapping[str, object]]]) -> pd.DataFrame:
+    """Tables one below the other, each with its labels as further columns: added to all of them at once, as they are many and small.
+
+    Example:
+        >>> one, two = pd.DataFrame({"loss": [0.5, 0.7]}), pd.DataFrame({"loss": [0.1]})
+        >>> labelled([(one, {"seed": 0}), (two, {"seed": 1})]).values.tolist()
+        [[0.5, 0.0], [0.7, 0.0], [0.1, 1.0]]
+    """
+    rows = pd.concat([table for table, _ in tables], ignore_index=True)
+    labels = pd.DataFrame([labels for _, labels in tables])
+    times = [len(table) for table, _ in tables]
+    return rows.assign(**{name: column.repeat(times).to_numpy() for name, column in labels.items()})
 
 
 def measurements(
@@ -154,9 +168,10 @@ class Measurement:
         """Whether the store has it, made by today's code."""
         return self.pair.families[0].store.find(self.question) is not None
 
-    def rows(self) -> pd.DataFrame:
-        """The table, remembered or measured, with the columns that tell its pair from others."""
-        return self.table().assign(**self.pair.labels, split=self.split, norm_stats=self.norm_stats)
+    @property
+    def labels(self) -> dict[str, object]:
+        """The columns that tell its rows from those of others."""
+        return {**self.pair.labels, "split": self.split, "norm_stats": self.norm_stats}
 
     def table(self) -> pd.DataFrame:
         """The table, remembered or measured."""

@@ -8,8 +8,10 @@ from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import save_file  # same bytes as its twin for tensors of PyTorch, in less than half of the time
+from safetensors.torch import load_file
 from torch import Tensor
 
 from lmclib.data.dataset import DataCard
@@ -50,8 +52,8 @@ class Store:
         Raises:
             LmcError: it cannot be written; an earlier one is still there.
         """
-        contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        write_addressed(self.root / at, name, "safetensors", lambda path: _save(contiguous, path))
+        arrays = {key: value.detach().cpu().contiguous().numpy() for key, value in tensors.items()}
+        write_addressed(self.root / at, name, "safetensors", lambda path: _save(arrays, path))
 
     def load_state(self, at: str, name: str) -> dict[str, Tensor] | None:
         """The tensors of checkpoint `name`, here or committed, or None where there is none; a damaged one is set aside, with a warning."""
@@ -161,9 +163,9 @@ def _say_once(said: str) -> None:
     warnings.warn(said, stacklevel=4)
 
 
-def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
+def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
     try:
-        save_file(dict(tensors), path)
+        save_file(arrays, path)
     except OSError:
         raise
     except Exception as error:  # safetensors wraps what the system says
