@@ -161,8 +161,12 @@ class Workers:
         try:
             while not left.is_empty():
                 done = left.next_batch(block=False)  # Dask alone would wait without end where its processes have ended
+                ended = [job for job in done if job.status == "finished"]
+                reports = dict(
+                    zip(ended, self.client.gather(ended), strict=True)
+                )  # at once: one question to the scheduler
                 for job in done:
-                    report = job.result()  # raises what was raised there
+                    report = reports[job] if job in reports else job.result()  # which raises what was raised there
                     self.timed.append((key_split(job.key), report.worker, report.start, report.stop))
                     for warning in report.warnings:
                         warnings.warn(warning, stacklevel=2)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from distributed import Client, Future, LocalCluster
+from distributed import Client, LocalCluster
 from distributed.comm import CommClosedError
 from tagged import alive, commands, tagged_environment, until
 
@@ -121,10 +121,10 @@ def test_what_nobody_waits_for_stops_where_it_stands(tmp_path):
 def test_a_scheduler_that_dies_while_it_answers_is_gone(tmp_path, monkeypatch):
     """Counted by `make faults`: a job is done, and its scheduler is killed before what came of it is here."""
 
-    def result(job):
+    def gather(*_):
         raise CommClosedError("Connection reset by peer")
 
-    monkeypatch.setattr(Future, "result", result)
+    monkeypatch.setattr(Client, "gather", gather)
     size = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "local_directory": tmp_path}
     with LocalCluster(dashboard_address=":0", **size) as cluster, side_by_side(1, cluster.scheduler_address):
         job = current_workers().submit("measure", float, 1)
