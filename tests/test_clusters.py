@@ -2,14 +2,16 @@
 
 import os
 import subprocess
+import sys
 from collections import Counter
 from contextlib import contextmanager
 
 import dask.config
+import dask_jobqueue  # noqa: F401  its words are among those of Dask
 import pytest
 import yaml
 from distributed import Client
-from tagged import bounded, until
+from tagged import alive, bounded, tagged_environment, until
 
 import lmclib as lmc
 from lmclib.errors import LmcError
@@ -25,6 +27,18 @@ wait
 """
 
 
+# what SLURM's own do: a script is started beside, under a number, by which it is ended
+SBATCH = """#!/bin/bash
+sent=$(mktemp {folder}/sent.XXXXXX)
+cp "$1" "$sent"
+setsid bash "$sent" >"$sent.log" 2>&1 &
+echo "Submitted batch job $!"
+"""
+SCANCEL = """#!/bin/bash
+for job in "$@"; do kill -- -$job; done
+"""
+
+
 def leaves(tree, path=()):
     for key, value in tree.items():
         if isinstance(value, dict):
@@ -33,12 +47,13 @@ def leaves(tree, path=()):
             yield (*path, key), value
 
 
-def test_every_word_of_the_configuration_is_one_of_dask():
-    said = yaml.safe_load((CLUSTERS / "dask.yaml").read_text())
+@pytest.mark.parametrize("name", ["dask", "jobqueue"])
+def test_every_word_of_the_configuration_is_one_of_dask(name):
+    said = yaml.safe_load((CLUSTERS / f"{name}.yaml").read_text())
     for path, value in leaves(said):
         default = dask.config.get(".".join(path), default=KeyError)
         assert default is not KeyError, path
-        assert type(value) in (type(default), str), path
+        assert default is None or type(value) in (type(default), str), path
 
 
 @contextmanager
@@ -99,3 +114,23 @@ def test_a_job_of_slurm_is_a_cluster(tmp_path):
         with side_by_side(1, found):
             family = lmc.fork(SPEC, tmp_path / "store", progress=False)
     assert not family.diverged()
+
+
+def test_workers_are_jobs_of_a_queue_as_long_as_there_is_work(tmp_path):
+    for name, script in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        (tmp_path / name).write_text(script.replace("{folder}", str(tmp_path)))
+        (tmp_path / name).chmod(0o755)
+    own = tagged_environment(PATH=f"{tmp_path}:{os.environ['PATH']}")
+    found = tmp_path / "scheduler.json"
+    command = [sys.executable, str(CLUSTERS / "jobqueue.py"), "--most", "2", "--scheduler-file", str(found)]
+    with started(command, tmp_path, **own), side_by_side(1, found):
+        assert not list(tmp_path.glob("sent.*")), "nothing to do yet"
+        there = lmc.fork(SPEC, tmp_path / "there", progress=False)
+        workers = current_workers().client.scheduler_info()["workers"]
+        assert {worker["nthreads"] for worker in workers.values()} == {1}
+    sent = next(tmp_path.glob("sent.??????")).read_text()
+    assert "#SBATCH -t 08:00:00" in sent
+    assert "--death-timeout 300" in sent
+    here = lmc.fork(SPEC, tmp_path / "here", progress=False)
+    assert all((there.child(0, 1)[name] == value).all() for name, value in here.child(0, 1).items())
+    until(lambda: not alive(own), 60, "all jobs have ended")

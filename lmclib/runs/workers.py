@@ -162,9 +162,8 @@ class Workers:
             while not left.is_empty():
                 done = left.next_batch(block=False)  # Dask alone would wait without end where its processes have ended
                 ended = [job for job in done if job.status == "finished"]
-                reports = dict(
-                    zip(ended, self.client.gather(ended), strict=True)
-                )  # at once: one question to the scheduler
+                # all at once, as each question to the scheduler takes a while
+                reports = dict(zip(ended, self.client.gather(ended), strict=True))
                 for job in done:
                     report = reports[job] if job in reports else job.result()  # which raises what was raised there
                     self.timed.append((key_split(job.key), report.worker, report.start, report.stop))
@@ -178,10 +177,8 @@ class Workers:
             raise LmcError(
                 f"workers={self.n}: one was killed, as where memory is short; what was stored is kept; try fewer"
             ) from None
-        except (
-            CancelledError,
-            CommClosedError,
-        ):  # all jobs of a scheduler that is gone, and one whose answer was on its way
+        # of all jobs whose scheduler is gone, and of one whose answer was on its way
+        except (CancelledError, CommClosedError):
             raise self._gone() from None
 
     def _check(self) -> None:

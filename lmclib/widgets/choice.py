@@ -12,6 +12,7 @@ from lmclib.errors import LmcError
 from lmclib.root import RUNS
 from lmclib.runs.spec import ForkSpec
 
+SHOWN = {"split": "train", "pair": (0, 1)}  # what decides what is measured, and not what is trained
 SEPARATORS = re.compile(r"[\s,;\[\]()]+")
 
 
@@ -33,6 +34,7 @@ class Choice:
     precision: str
     examples: int
     split: str
+    pair: tuple[int, int]  # of siblings, whose barrier is shown
 
     @classmethod
     def of(cls, settings: Settings, chosen: Mapping[str, object]) -> "Choice":
@@ -41,14 +43,17 @@ class Choice:
         Raises:
             LmcError: a value out of range, in one line.
         """
-        names = [field.name for field in fields(cls) if field.name not in ("profile", "store", "split")]
+        names = [field.name for field in fields(cls) if field.name not in ("profile", "store", *SHOWN)]
         own = {name: getattr(settings, name) for name in names}
-        given = {name: value for name, value in chosen.items() if name != "split"}
+        given = {name: value for name, value in chosen.items() if name not in SHOWN}
         here = {"profile": settings.profile, "store": settings.store, **given}
         checked = parameters(here, {settings.profile: own})
         values = {name: getattr(checked, name) for name in names}
         values["fork_epochs"] = tuple(sorted(values["fork_epochs"]))
-        return cls(settings.profile, checked.store, **values, split=str(chosen.get("split", "train")))
+        shown = {name: chosen.get(name, default) for name, default in SHOWN.items()}
+        if max(shown["pair"]) >= values["siblings"]:
+            raise LmcError(f"pair: there are {values['siblings']} siblings a fork; choose two of them")
+        return cls(settings.profile, checked.store, **values, **shown)
 
     @property
     def alphas(self) -> int:
@@ -71,17 +76,22 @@ class Choice:
         return f"seed {self.seed}" if self.seeds == 1 else f"seeds {self.seed} to {self.seed + self.seeds - 1}"
 
     @property
+    def pair_said(self) -> str:
+        """Which siblings, in words: counted from 1."""
+        return "siblings {} and {}".format(*(child + 1 for child in self.pair))
+
+    @property
     def said(self) -> str:
         """All of it in a line, for a caption."""
         return (
             f"{self.model} on {self.data}, forks {_listed(self.fork_epochs)}; {self.epochs} epochs, lr {self.lr:g}, "
-            f"weight decay {self.weight_decay:g}, {self.seeds_said}; {self.split} split, siblings 1 and 2"
+            f"weight decay {self.weight_decay:g}, {self.seeds_said}; {self.split} split, {self.pair_said}"
         )
 
     @property
     def short(self) -> str:
         """What tells it from others in a list."""
-        return f"{self.model}, {self.data}, {self.seeds_said}, {self.epochs} epochs, lr {self.lr:g}, wd {self.weight_decay:g}, {self.split}, forks {_listed(self.fork_epochs)}"
+        return f"{self.model}, {self.data}, {self.seeds_said}, {self.epochs} epochs, lr {self.lr:g}, wd {self.weight_decay:g}, {self.split}, {self.pair_said}, forks {_listed(self.fork_epochs)}"
 
     @property
     def file_name(self) -> str:
@@ -91,7 +101,7 @@ class Choice:
         forks = "-".join(f"{epoch:g}" for epoch in self.fork_epochs)
         return (
             f"forking_{model}_{data}_forks-{forks}_epochs-{self.epochs}_lr-{self.lr:g}_wd-{self.weight_decay:g}"
-            f"_{self.seeds_said.replace(' ', '-')}_{self.split}"
+            f"_{self.seeds_said.replace(' ', '-')}_{self.split}_{self.pair_said.replace(' ', '-')}"
         )
 
     @property
@@ -127,7 +137,7 @@ specs = [
 families = lmc.fork_all(specs, store={self.store!r})
 table = pd.concat(
     lmc.barrier_evolution(
-        families, alphas={self.alphas}, pairs=[(0, 1)], split={self.split!r}, norm_stats=statistics, examples={self.measured_examples!r}
+        families, alphas={self.alphas}, pairs=[{self.pair!r}], split={self.split!r}, norm_stats=statistics, examples={self.measured_examples!r}
     )
     for statistics in ("interpolate", "recompute")
 )

@@ -3,6 +3,7 @@
 import html
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import combinations
 
 import ipywidgets as widgets
 
@@ -22,10 +23,10 @@ MODELS = (
     "mlp-100-100",
 )
 DATA = ("digits", "cifar10")
-SEEDS = 5  # at most, of one run
+SEEDS, SIBLINGS = 5, 5  # at most, of one run
 HINT = (
     "<div style='line-height: 1.4; font-size: 85%'>Fork epochs: from 0 to below the number of epochs, fractions allowed; type one or several, × takes one away. "
-    "Learning rate: above 0. Weight decay: 0 or more. Seed: a whole number from 0. Of several seeds the first is run first, and the others are drawn faint. Networks: resnet8, resnet14, resnet20, with -wN for the width and "
+    "Learning rate: above 0. Weight decay: 0 or more. Seed: a whole number from 0. Of several seeds the first is run first, and the others are drawn faint. Siblings: 2 to 5 children of each fork, of which one pair is measured. Networks: resnet8, resnet14, resnet20, with -wN for the width and "
     "-bn, -gn, -ln, -none or -fixup; mlp-N-N. Data: digits, cifar10, folder:PATH.</div>"
 )
 
@@ -56,6 +57,18 @@ class Controls(widgets.VBox):
         )
         self.seed = widgets.IntText(settings.seed, description="seed", tooltip="a whole number from 0", **wide)
         self.seeds = widgets.IntSlider(1, 1, SEEDS, description="seeds", tooltip=f"1 to {SEEDS}", **wide)
+        self.siblings = widgets.IntSlider(
+            settings.siblings,
+            2,
+            max(SIBLINGS, settings.siblings),
+            description="siblings",
+            tooltip="children of each fork",
+            **wide,
+        )
+        self.pair = widgets.Dropdown(
+            options=_pairs(settings.siblings), description="pair", tooltip="the siblings whose barrier is shown", **wide
+        )
+        self.siblings.observe(self._offer_pairs, "value")
         self.split = widgets.Dropdown(
             options=("train", "test"), description="measured on", tooltip="the split that barriers are taken on", **wide
         )
@@ -76,6 +89,8 @@ class Controls(widgets.VBox):
             self.weight_decay,
             self.seed,
             self.seeds,
+            self.siblings,
+            self.pair,
             self.split,
         )
         self.fields = {
@@ -87,6 +102,8 @@ class Controls(widgets.VBox):
             "weight_decay": self.weight_decay,
             "seed": self.seed,
             "seeds": self.seeds,
+            "siblings": self.siblings,
+            "pair": self.pair,
             "split": self.split,
         }
         super().__init__((widgets.Box(rest, layout=widgets.Layout(flex_flow="row wrap")), forks, widgets.HTML(HINT)))
@@ -109,6 +126,7 @@ class Controls(widgets.VBox):
         """Choose what was chosen before."""
         self.epochs.max = max(self.epochs.max, choice.epochs)
         self.seeds.max = max(self.seeds.max, choice.seeds)
+        self.siblings.max = max(self.siblings.max, choice.siblings)
         for name, field in self.fields.items():
             value = getattr(choice, name)
             field.value = _chips(value) if name == "fork_epochs" else value
@@ -121,6 +139,13 @@ class Controls(widgets.VBox):
     def add_fork(self, epoch: float) -> None:
         """One more fork, at a place that was pointed at and not typed: two digits of it."""
         self.more.value = f"{epoch:.2g}"
+
+    def _offer_pairs(self, change: dict) -> None:
+        """All pairs of as many siblings; the one that was chosen stays, if it is still there."""
+        chosen, offered = self.pair.value, _pairs(change["new"])
+        with self.pair.hold_trait_notifications():
+            self.pair.options = offered
+            self.pair.value = chosen if chosen in dict(offered).values() else (0, 1)
 
     def _add(self, change: dict) -> None:
         """Make chips of what was typed; what is no number stays, so that it can be mended."""
@@ -143,6 +168,11 @@ def error_html(error: BaseException) -> str:
 
 def _chips(epochs: object) -> list[str]:
     return [f"{epoch:g}" for epoch in epochs]
+
+
+def _pairs(siblings: int) -> list[tuple[str, tuple[int, int]]]:
+    """All pairs of siblings, each with its name."""
+    return [(f"{one + 1} and {other + 1}", (one, other)) for one, other in combinations(range(siblings), 2)]
 
 
 def _first(own: str, others: tuple[str, ...]) -> tuple[str, ...]:

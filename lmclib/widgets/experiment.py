@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 
-import numpy as np
 import pandas as pd
 import torch
 from torch.nn import functional as F
@@ -16,7 +15,7 @@ from lmclib.measures.barriers import barrier_curve
 from lmclib.measures.parents import parent_values
 from lmclib.runs.family import Family
 from lmclib.runs.fork import fork_all
-from lmclib.runs.measuring import Measurement, measurements
+from lmclib.runs.measuring import Measurement, labelled, measurements
 from lmclib.runs.pairs import sibling_pairs
 from lmclib.runs.plan import Plan
 from lmclib.runs.watching import Moment
@@ -111,7 +110,7 @@ class Experiment:
         """All that is measured: first where children end, fork by fork, then the rest, fork by fork."""
         ends, rest = [], []
         for fork in self.families[0].fork_epochs:
-            pairs = sibling_pairs(self.families, [fork], children=[(0, 1)])
+            pairs = sibling_pairs(self.families, [fork], children=[self.choice.pair])
             last = self.families[0].epochs(fork)[-1]
             for treatment in TREATMENTS:
                 how = (
@@ -165,11 +164,9 @@ class Experiment:
         """The barrier curves so far, as `barrier_evolution` gives them; None while there is none."""
         if not self._parts:
             return None
-        table = pd.concat([part for part, _ in self._parts], ignore_index=True)
-        lengths = [len(part) for part, _ in self._parts]
-        for name in self._parts[0][1]:
-            table[name] = np.repeat([labels[name] for _, labels in self._parts], lengths)
-        return table.sort_values(["norm_stats", "seed", "fork_epoch", "epoch", "alpha"], ignore_index=True)
+        return labelled(self._parts).sort_values(
+            ["norm_stats", "seed", "fork_epoch", "epoch", "alpha"], ignore_index=True
+        )
 
     @property
     def curves(self) -> pd.DataFrame | None:
@@ -184,9 +181,9 @@ class Experiment:
     @property
     def curves_said(self) -> str:
         """What the losses were taken on."""
-        return (
-            f"loss on {SEEN} training images, while they trained" if self.losses else "loss of sibling 1, as measured"
-        )
+        if self.losses:
+            return f"loss on {SEEN} training images, while they trained"
+        return f"loss of sibling {self.choice.pair[0] + 1}, as measured"
 
     def _is_found(self, job: Measurement) -> bool:
         self._check()
@@ -209,9 +206,9 @@ class Experiment:
         self._progress(f"training{self._of}", done, total)
 
     def _watch(self, moment: Moment) -> None:
-        """Follow the loss of the parents and of the first child of each fork."""
+        """Follow the loss of the parents, and of one child of each fork: the first of the pair that is shown."""
         key = moment.family.spec.seed, moment.fork_epoch, moment.epoch
-        if moment.sibling not in (None, 0) or key in self._seen:
+        if moment.sibling not in (None, self.choice.pair[0]) or key in self._seen:
             return
         self._seen.add(key)
         with suppress(RuntimeError):  # as where memory is full: training itself says so, if it matters

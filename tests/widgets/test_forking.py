@@ -343,7 +343,7 @@ def test_the_table_is_saved_under_a_name_that_says_what_it_is(explorers, tmp_pat
     explorer = explorers.run(explorers.make())
     explorer.save.click()
     (path,) = tmp_path.glob("*.csv")
-    assert path.stem == "forking_mlp-8_digits_forks-0-0.5_epochs-2_lr-0.1_wd-0.0001_seed-0_train"
+    assert path.stem == "forking_mlp-8_digits_forks-0-0.5_epochs-2_lr-0.1_wd-0.0001_seed-0_train_siblings-1-and-2"
     assert str(path) in explorer.said.value
     pd.testing.assert_frame_equal(pd.read_csv(path), explorer.table, check_dtype=False)
 
@@ -366,6 +366,35 @@ def test_a_double_click_on_the_parents_axis_adds_a_fork(explorers):
         explorer.shown.ridge.children[0]._vl_selections = {"added": point}  # as the page tells it
     assert explorer.controls.fork_epochs.value == ["0", "0.5", "0.32", "1"]
     assert explorer.shown.is_stale  # it shows fewer forks than are chosen
+
+
+def test_siblings_are_a_choice_and_so_is_which_pair_of_them_is_measured(explorers):
+    explorer = explorers.make(epochs=1, fork_epochs="[0]")
+    controls = explorer.controls
+    assert [said for said, _ in controls.pair.options] == ["1 and 2"]
+    controls.siblings.value = 3
+    assert [said for said, _ in controls.pair.options] == ["1 and 2", "1 and 3", "2 and 3"]
+    controls.pair.value = (1, 2)
+    explorers.run(explorer)
+    assert set(explorer.table.pair) == {"2–3"}
+    assert "siblings 2 and 3" in explorer.shown.caption.value
+    assert "siblings-2-and-3" in explorer.shown.choice.file_name
+    assert "-p siblings 3" in explorer.papermill.value
+    family = lmc.fork_all(explorer.shown.choice.specs, explorer.shown.choice.store, progress=False)[0]
+    expected = lmc.barrier_evolution(
+        [family], 11, pairs=[(1, 2)], examples=explorer.shown.choice.examples, progress=False
+    )
+    mine = explorer.table[explorer.table.norm_stats == "interpolate"][expected.columns]
+    pd.testing.assert_frame_equal(in_order(mine), in_order(expected))
+    namespace = {}
+    exec(explorer.python.value, namespace)
+    pd.testing.assert_frame_equal(explorer.table, in_order(namespace["table"])[explorer.table.columns])
+    controls.siblings.value = 2  # of which there is one pair only
+    assert controls.pair.value == (0, 1)
+    assert explorer.shown.is_stale
+    explorers.run(explorer)
+    explorer.history.index = 1
+    assert (controls.siblings.value, controls.pair.value) == (3, (1, 2))
 
 
 def test_the_split_is_a_choice(explorers):
