@@ -58,6 +58,25 @@ def test_every_public_name_exists():
         lmclib.layer_cube  # noqa: B018
 
 
+def test_a_process_loads_nothing_slow_that_it_does_not_use():
+    """Every kernel, worker and command waits for what the library imports: PyTorch's compiler and 38 grammars took 3 s of them."""
+    names = "import lmclib, sys, lmclib.charts.fork_figure\nfor name in lmclib.__all__: getattr(lmclib, name)\n"
+    slow = {
+        "torchvision",
+        "torch._dynamo",
+        "lark",
+        "sympy",
+        "sklearn",
+        "distributed",
+        "transformers",
+        "papermill",
+        "sphinx",
+    }
+    code = f"{names}print(*{slow} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_the_lock_pins_what_pyproject_asks_for_and_names_no_address():
     text = (ROOT / "requirements.lock").read_text()
     assert not re.search(r"://|\s@\s|--|[/\\]", text)

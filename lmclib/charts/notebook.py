@@ -19,7 +19,9 @@ def notebook_bundle(spec: dict, **_: object) -> tuple[dict[str, object], dict[st
         What is stored, by kind, and the picture's size.
     """
     alt.JupyterChart.enable_offline(True)
-    alive, _ = _alive(alt.JupyterChart(alt.Chart.from_dict(spec)))._repr_mimebundle_()
+    shown = alt.JupyterChart(None)
+    shown.spec = spec  # as it is: to make a chart of it first takes longer than to draw it
+    alive, _ = shown._repr_mimebundle_()
     pixels, size = picture(spec)
     return {**alive, **pixels, "text/plain": spec.get("description", "chart")}, size
 

@@ -1,10 +1,14 @@
 """Vision transformers: torchvision's, for images of any size and number of channels."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
-from torchvision.models import VisionTransformer
 
 from lmclib.errors import LmcError
 from lmclib.networks.attention import SelfAttention, n_heads
+
+if TYPE_CHECKING:
+    from torchvision.models import VisionTransformer
 
 
 class _Attention(SelfAttention):
@@ -16,7 +20,7 @@ class _Attention(SelfAttention):
 
 def vit(
     shape: tuple[int, int, int], n_classes: int, patch: int, width: int, depth: int, heads: int | None = None
-) -> VisionTransformer:
+) -> "VisionTransformer":
     r"""The `VisionTransformer` of torchvision (Dosovitskiy et al. 2021): square patches, a class token, `depth` pre-norm blocks of width d, MLPs of 4 d.
 
     Queries, keys and values, which torchvision keeps in one matrix, are layers of their own here; parameters and function are the same.
@@ -29,6 +33,8 @@ def vit(
         >>> vit((1, 8, 8), 10, patch=2, width=32, depth=2)(torch.zeros(3, 1, 8, 8)).shape
         torch.Size([3, 10])
     """
+    from torchvision.models import VisionTransformer  # which loads PyTorch's compiler: a second and a half
+
     channels, height, columns = shape
     if height != columns or height % patch:
         raise LmcError(
