@@ -28,13 +28,20 @@ def notebook_bundle(spec: dict, **_: object) -> tuple[dict[str, object], dict[st
 
 def live_chart(chart: alt.TopLevelMixin, file_name: str, shown: alt.JupyterChart | None = None) -> alt.JupyterChart:
     """A chart of an explorer, in place of another one where there is one; a reader can save it under a name that says what it is."""
-    # as SVG it can be scaled down to a narrow notebook, and what is under the pointer is still found
-    options = {"renderer": "svg", "actions": True, "downloadFileName": file_name}
-    if shown is None:
-        return _alive(alt.JupyterChart(chart, embed_options=options))
+    shown = shown or empty_chart(file_name)
     with shown.hold_sync():
-        shown.chart, shown.embed_options = chart, options
+        shown.chart, shown.embed_options = chart, _embedded(file_name)
         return _alive(shown)
+
+
+def empty_chart(file_name: str) -> alt.JupyterChart:
+    """A place for a chart, of which nothing is seen: it brings the scripts to the page, so that the first chart need not wait for them."""
+    return alt.JupyterChart(None, embed_options=_embedded(file_name))
+
+
+def _embedded(file_name: str) -> dict[str, object]:
+    # as SVG it can be scaled down to a narrow notebook, and what is under the pointer is still found
+    return {"renderer": "svg", "actions": True, "downloadFileName": file_name}
 
 
 def picture(spec: dict) -> tuple[dict[str, object], dict[str, object]]:

@@ -75,7 +75,8 @@ class ForkingExplorer(LiveBox):
         self._compare()
 
     def _repr_mimebundle_(self, **kwargs: object) -> dict[str, str]:
-        charts_offline()  # now, and not when Run is pressed
+        if charts_offline():  # now, and not when Run is pressed
+            self.shown.prepare(self._chosen.file_name if self._chosen else "forking")
         return super()._repr_mimebundle_(**kwargs)
 
     @property

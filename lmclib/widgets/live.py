@@ -37,7 +37,13 @@ def wide(table: str) -> str:
     return f"<div style='overflow-x: auto'>{table}</div>"
 
 
-def charts_offline() -> None:
-    """Have live charts bring their scripts along, where a kernel may show some; packing them takes a second or two, once."""
-    if hasattr(get_ipython(), "kernel") and not os.environ.get(STATIC):
+def charts_offline() -> bool:
+    """Have live charts bring their scripts along, where a kernel may show some; packing them takes a second or two, once.
+
+    Returns:
+        Whether a kernel may.
+    """
+    live = hasattr(get_ipython(), "kernel") and not os.environ.get(STATIC)
+    if live:
         alt.JupyterChart.enable_offline(True)
+    return live

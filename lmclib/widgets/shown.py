@@ -9,7 +9,7 @@ import pandas as pd
 
 from lmclib.charts import live
 from lmclib.charts.fork_figure import ADDED, fork_figure
-from lmclib.charts.notebook import live_chart
+from lmclib.charts.notebook import empty_chart, live_chart
 from lmclib.widgets.choice import Choice
 from lmclib.widgets.experiment import ENDS, LOSSES, REST, Experiment
 from lmclib.widgets.live import FITTED, SLOT, charts_offline
@@ -35,6 +35,11 @@ class Slot(widgets.VBox):
         self._moved: dict[str, object] = {}  # where a reader has moved them
         super().__init__()
         self.add_class(SLOT)
+
+    def prepare(self, file_name: str) -> None:
+        """Have the page load what a chart needs, before there is one."""
+        if not self.children:
+            self.children = (empty_chart(file_name),)
 
     def show(self, chart: alt.TopLevelMixin, choice: Choice) -> None:
         """Show a chart in place of the one before."""
@@ -105,6 +110,11 @@ class Shown(widgets.VBox):
         barrier.add_class(SLOT)
         figures = widgets.Box((self.training, barrier, self.ridge), layout=widgets.Layout(flex_flow="row wrap"))
         super().__init__((widgets.HTML(STYLE), self.caption, figures))
+
+    def prepare(self, file_name: str) -> None:
+        """Have the page load what charts need, before there are any."""
+        for slot in (self.training, self.barrier, self.ridge):
+            slot.prepare(file_name)
 
     def draw(self, experiment: Experiment, new: set[str]) -> None:
         """Draw what is new of an experiment.
