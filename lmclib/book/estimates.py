@@ -113,21 +113,22 @@ class _Estimating(DryRun):
         super().__init__()
         self.on_table = on_table
         self.estimate, self.owner, self.known, self.counted = Estimate(), {}, {}, set()
+        self.depths: dict[tuple[str, str], int] = {}  # layers of every architecture
 
     def meet(self, family: Family) -> None:
         super().meet(family)
         key = family.spec.model, family.card.label
         shape = family.card.shape
-        if key not in self.estimate.forward:
+        if key not in self.depths:  # a network is built once, not for every seed and rate
             self.estimate.forward[key] = forward_cost(family.model, shape)
             self.estimate.sizes[key] = family.card.n_train
+            self.depths[key] = len(find_layers(family.model, torch.zeros(2, *shape)))
         self._count_training(family, key)
         for step in family.fork_steps:
             for sibling in range(family.spec.siblings):
                 self.owner[family.child_name(step, sibling)] = family
         self.owner[family.parent_name] = family
-        depth = len(find_layers(family.model, torch.zeros(2, *shape)))
-        family.model = MLP((1, 1, 1), len(family.card.classes), (1,) * (depth - 1), "tanh")
+        family.model = MLP((1, 1, 1), len(family.card.classes), (1,) * (self.depths[key] - 1), "tanh")
         family.data = _stand_in(family)
         family.load = lambda at, name: self._state(family, at, name)
 
