@@ -6,6 +6,7 @@
 What a job asks for is in clusters/jobqueue.yaml. The cluster ends with this process (Ctrl-C), and its jobs with it.
 """
 
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -21,6 +22,8 @@ def main(
     scheduler_file: Annotated[Path, typer.Option(help="Where sweeps find this cluster.")] = Path("scheduler.json"),
 ) -> None:
     """Have workers in the queue of SLURM whenever a sweep has work for them, until this process is ended."""
+    if shutil.which("sbatch") is None:  # else a sweep would wait for workers without end
+        raise SystemExit("clusters/jobqueue.py: sbatch is not known here; start this where the commands of SLURM are")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     dask.config.refresh(paths=[*dask.config.paths, str(Path(__file__).parent)])
     options = {"scheduler_file": str(scheduler_file.absolute()), "dashboard_address": ":0"}

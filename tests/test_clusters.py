@@ -116,6 +116,13 @@ def test_a_job_of_slurm_is_a_cluster(tmp_path):
     assert not family.diverged()
 
 
+def test_no_slurm_is_one_line():
+    command = [sys.executable, CLUSTERS / "jobqueue.py"]
+    done = subprocess.run(command, env={**os.environ, "PATH": ""}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "sbatch is not known here" in done.stderr
+
+
 def test_workers_are_jobs_of_a_queue_as_long_as_there_is_work(tmp_path):
     for name, script in (("sbatch", SBATCH), ("scancel", SCANCEL)):
         (tmp_path / name).write_text(script.replace("{folder}", str(tmp_path)))

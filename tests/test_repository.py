@@ -59,7 +59,7 @@ def test_every_public_name_exists():
 
 
 def test_a_process_loads_nothing_slow_that_it_does_not_use():
-    """Every kernel, worker and command waits for what the library imports: PyTorch's compiler and 38 grammars took 3 s of them."""
+    """Every kernel and worker waits for what the library imports, as for PyTorch's compiler, and for grammars of a package that nothing here uses."""
     names = "import lmclib, sys, lmclib.charts.fork_figure\nfor name in lmclib.__all__: getattr(lmclib, name)\n"
     slow = {
         "torchvision",

@@ -20,7 +20,7 @@ def mobilenet(shape: tuple[int, int, int], n_classes: int, width: float, repeats
         width: by which all channels are multiplied.
         repeats: how many blocks of a kind at most; the original has up to four.
     """
-    from torchvision.models import MobileNetV2  # which loads PyTorch's compiler: a second and a half
+    from torchvision.models import MobileNetV2  # which loads PyTorch's compiler
 
     net = MobileNetV2(n_classes, width, [[*block[:2], min(block[2], repeats), block[3]] for block in BLOCKS], dropout=0)
     stem = net.features[0][0]

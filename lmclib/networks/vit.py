@@ -33,7 +33,7 @@ def vit(
         >>> vit((1, 8, 8), 10, patch=2, width=32, depth=2)(torch.zeros(3, 1, 8, 8)).shape
         torch.Size([3, 10])
     """
-    from torchvision.models import VisionTransformer  # which loads PyTorch's compiler: a second and a half
+    from torchvision.models import VisionTransformer  # which loads PyTorch's compiler
 
     channels, height, columns = shape
     if height != columns or height % patch:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from safetensors.numpy import save_file  # same bytes as its twin for tensors of PyTorch, in less than half of the time
+from safetensors.numpy import save_file  # the same bytes as its twin for tensors of PyTorch, with less work a tensor
 from safetensors.torch import load_file
 from torch import Tensor
 
