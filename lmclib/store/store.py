@@ -8,9 +8,8 @@ from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from safetensors.numpy import save_file  # the same bytes as its twin for tensors of PyTorch, with less work a tensor
+from safetensors import TensorSpec, serialize_file
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -52,8 +51,8 @@ class Store:
         Raises:
             LmcError: it cannot be written; an earlier one is still there.
         """
-        arrays = {key: value.detach().cpu().contiguous().numpy() for key, value in tensors.items()}
-        write_addressed(self.root / at, name, "safetensors", lambda path: _save(arrays, path))
+        contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        write_addressed(self.root / at, name, "safetensors", lambda path: _save(contiguous, path))
 
     def load_state(self, at: str, name: str) -> dict[str, Tensor] | None:
         """The tensors of checkpoint `name`, here or committed, or None where there is none; a damaged one is set aside, with a warning."""
@@ -163,9 +162,16 @@ def _say_once(said: str) -> None:
     warnings.warn(said, stacklevel=4)
 
 
-def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
+def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """As `safetensors.torch.save_file` does it, with less work a tensor."""
+    specs = {
+        key: TensorSpec(
+            dtype=str(value.dtype).split(".")[-1], shape=value.shape, data_ptr=value.data_ptr(), data_len=value.nbytes
+        )
+        for key, value in tensors.items()
+    }
     try:
-        save_file(arrays, path)
+        serialize_file(specs, path)
     except OSError:
         raise
     except Exception as error:  # safetensors wraps what the system says

@@ -5,6 +5,8 @@ import shutil
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save
 
 from lmclib.store import store as stores
 from lmclib.store.dry_run import NotRun, dry_run
@@ -67,3 +69,13 @@ def test_a_result_of_another_pytorch_is_used_and_said(store):
     with pytest.warns(UserWarning, match=r"results that PyTorch 2\.0\.1 computed are used; this is"):
         assert len(store.table(QUESTION, lambda: pytest.fail("computed"))) == 3
     store.table(QUESTION, lambda: pytest.fail("computed"))  # said once; a warning is an error here
+
+
+def test_checkpoints_of_any_type_are_written_as_safetensors_writes_them(tmp_path):
+    """A reader's own network may have weights of a type that NumPy does not know."""
+    types = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.bool)
+    tensors = {str(dtype): torch.tensor([[1, 0, 1]]).to(dtype) for dtype in types}
+    tensors |= {"empty": torch.zeros(0, 3), "scalar": torch.tensor(7)}
+    Store(tmp_path).save_state("run", "end", tensors)
+    (path,) = (tmp_path / "run").glob("end.*.safetensors")
+    assert path.read_bytes() == save(tensors)
