@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Lock
 
@@ -65,9 +65,21 @@ class ChildProcesses:
             return self.guards[-1]
 
     def run(
-        self, command: Sequence[str], timeout: float | None = None, capture_output: bool = False, **options: object
+        self,
+        command: Sequence[str],
+        timeout: float | None = None,
+        capture_output: bool = False,
+        watch: Callable[[], object] | None = None,
+        **options: object,
     ) -> subprocess.CompletedProcess:
         """Start a command and wait for its end, as `subprocess.run`; it is ended if the wait is.
+
+        Args:
+            command: the program and its arguments.
+            timeout: seconds after which it is ended.
+            capture_output: whether to return what it says.
+            watch: called again and again meanwhile; what it raises ends the command. It takes the place of a timeout.
+            **options: of `subprocess.Popen`.
 
         Raises:
             subprocess.TimeoutExpired: it took longer than `timeout` seconds.
@@ -75,11 +87,19 @@ class ChildProcesses:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} if capture_output else {}
         with self.start(command, **pipes, **options) as process:
             try:
-                said = process.communicate(timeout=timeout)
+                said = process.communicate(timeout=timeout) if watch is None else _watched(process, watch)
             except BaseException:
                 process.terminate()
                 raise
         return subprocess.CompletedProcess(command, process.returncode, *said)
+
+
+def _watched(process: subprocess.Popen, watch: Callable[[], object]) -> tuple:
+    """What a process says until its end, with a look at something else again and again."""
+    while True:
+        watch()
+        with suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=POLL)
 
 
 def guard(owner: int, command: Sequence[str]) -> int:

@@ -109,9 +109,9 @@ def _run(
         if (there := current_workers()) is not None:
             typer.echo(f"{there.n} workers at {there.client.scheduler.address}; {there.dashboard}")
         table = swept.run()
-    if notebooks is not None:
-        made = swept.notebooks(notebooks.expanduser().absolute())
-        typer.echo(f"{len(made)} notebooks are in {notebooks}")
+        if notebooks is not None:
+            made = swept.notebooks(notebooks.expanduser().absolute())
+            typer.echo(f"{len(made)} notebooks are in {notebooks}")
     return table
 
 

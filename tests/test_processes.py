@@ -92,6 +92,23 @@ def test_a_wait_that_is_over_ends_the_command():
         assert not alive(environment)
 
 
+def test_a_watch_that_raises_ends_the_command():
+    environment, looks = tagged_environment(), []
+
+    def watch():
+        looks.append(1)
+        if len(looks) > 3:
+            raise LookupError
+
+    with ChildProcesses() as processes:
+        with pytest.raises(LookupError):
+            processes.run([sys.executable, "-c", STUBBORN], watch=watch, env=environment)
+        assert not alive(environment)
+        talks = [sys.executable, "-c", "print('x' * 1_000_000)"]  # more than a pipe holds
+        done = processes.run(talks, watch=lambda: None, capture_output=True, text=True)
+    assert (done.returncode, len(done.stdout)) == (0, 1_000_001)
+
+
 def test_output_and_status_come_through():
     command = [sys.executable, "-c", "import sys; print(input()); print('oh', file=sys.stderr); sys.exit(7)"]
     with ChildProcesses() as processes:

@@ -3,9 +3,8 @@
 import os
 import shutil
 import sys
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from lmclib.book.chapters import LAST, Chapter
 from lmclib.errors import LmcError
 from lmclib.processes import ChildProcesses
 from lmclib.root import ROOT
+from lmclib.runs.workers import Workers, current_workers, stop_if_unwanted
 
 TIMEOUT = 1800  # seconds a cell may take
 TRIES = 2  # a kernel can die before it says anything: two kernels sometimes draw the same port
@@ -57,62 +57,67 @@ def execute_all(chapters: Sequence[Chapter], parameters: Mapping[str, str]) -> N
 
 def executed(
     todo: Collection[Execution], what: str, unit: str, progress: bool = True
-) -> Iterator[tuple[Execution, BaseException | None]]:
-    """Run notebooks, as many at once as there are cores; each as it ends, with what went wrong in it.
+) -> Iterator[tuple[Execution, Exception | None]]:
+    """Run notebooks, each by a worker; each as it ends, with what went wrong in it.
 
-    A kernel is a process of its own, so that a thread is all that waits for it. What it trains goes the way of all training.
+    The current workers are used, or where there are none as many as there are cores.
 
     Args:
         todo: what to execute.
         what: it does, as the progress bar says.
         unit: of the bar.
         progress: whether to show one.
-    """
-    with (
-        ThreadPoolExecutor(joblib.cpu_count()) as pool,
-        ChildProcesses() as processes,  # ended before the pool waits for them, where something is raised
-        tqdm(total=len(todo), desc=what, unit=unit, disable=not progress) as bar,
-    ):
-        jobs = {pool.submit(execute, one.source, one.target, one.parameters, processes): one for one in todo}
-        for job in as_completed(jobs):
-            bar.update()
-            yield jobs[job], job.exception()
-
-
-def execute(source: Path, target: Path, parameters: Mapping[str, str], processes: ChildProcesses) -> float:
-    """Run one notebook through papermill in a kernel of its own; returns the seconds it took.
-
-    Args:
-        source: the notebook.
-        target: where its executed copy goes.
-        parameters: what papermill puts in.
-        processes: among which it runs.
 
     Raises:
-        LmcError: the notebook failed; the executed copy is moved to `reports/`.
+        LmcError: the workers are gone.
     """
+    if not todo:
+        return
+    there = current_workers()
+    with (
+        nullcontext(there) if there else Workers(min(joblib.cpu_count(), len(todo))) as workers,
+        tqdm(total=len(todo), desc=what, unit=unit, disable=not progress) as bar,
+    ):
+        jobs = {workers.submit("notebook", execute, one, REPORTS): one for one in todo}
+        for one, error in workers.outcomes(jobs):
+            bar.update()
+            yield one, error
+
+
+def execute(one: Execution, reports: Path) -> None:
+    """Run one notebook through papermill in a kernel of its own, from a worker.
+
+    Args:
+        one: the notebook, and where its executed copy goes.
+        reports: where that is moved if it failed.
+
+    Raises:
+        LmcError: the notebook failed, or nobody waits for it any more.
+    """
+    target = one.target
     target.parent.mkdir(parents=True, exist_ok=True)
     working = target.with_suffix(".part.ipynb")
-    options = [item for name, value in parameters.items() for item in ("-p", name, value)]
+    options = [item for name, value in one.parameters.items() for item in ("-p", name, value)]
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--execution-timeout", str(TIMEOUT)]
     environment = {**os.environ, "LMC_STATIC": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
-    for _ in range(TRIES):
-        start = time.monotonic()
-        done = processes.run(
-            [*command, str(source), str(working), *options],
-            env=environment,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-        if "Kernel died before replying" not in done.stderr:
-            break
+    environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # which Dask sets for its workers
+    with ChildProcesses() as processes:
+        for _ in range(TRIES):
+            done = processes.run(
+                [*command, str(one.source), str(working), *options],
+                env=environment,
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                watch=stop_if_unwanted,
+            )
+            if "Kernel died before replying" not in done.stderr:
+                break
     if done.returncode:
-        report = REPORTS / f"{target.name.split('.')[0]}.ipynb"
-        REPORTS.mkdir(exist_ok=True)
+        report = reports / f"{target.name.split('.')[0]}.ipynb"
+        reports.mkdir(exist_ok=True)
         if working.exists():
             shutil.move(working, report)
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise LmcError(f"{source.stem}: {said} (the notebook as far as it came: {report})")
+        raise LmcError(f"{one.source.stem}: {said} (the notebook as far as it came: {report})")
     os.replace(working, target)
-    return time.monotonic() - start

@@ -1,8 +1,9 @@
 """Sweeps: what all points of one need, what of it is remembered, and one tidy table of what they give."""
 
+import io
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from lmclib.book.sweep_spec import ChapterSweep, ForkSweep, Point, Sweep, fork_s
 from lmclib.errors import LmcError
 from lmclib.files import written
 from lmclib.runs.family import Family
+from lmclib.runs.group import task_graph
 from lmclib.runs.measuring import Measurement, measurements, over_pairs
 from lmclib.runs.pairs import Pair, sibling_pairs
 from lmclib.runs.plan import Plan
 from lmclib.runs.sweep import training_groups
+from lmclib.runs.workers import Workers, current_workers
 from lmclib.store.address import address
 from lmclib.store.dry_run import NotRun, dry_run
 from lmclib.store.store import Store
@@ -98,7 +101,7 @@ class Swept:
         return Outlook(len(self.points), remembered, len(runs), sum(runs.values()), estimate, hours)
 
     def run(self, progress: bool = True) -> pd.DataFrame:
-        """Train and measure what is missing, with the current workers if there are any.
+        """Train and measure what is missing, with the current workers if there are any: training as one graph over all points.
 
         Returns:
             The rows of all points, with a column for every parameter that is swept. A parameter whose name is a column of the
@@ -157,6 +160,7 @@ class _Chapter:
     def __init__(self, sweep: ChapterSweep, store: Path):
         self.sweep, self.store = sweep, store
         self.families: list[Family] = []  # that points wanted when they were looked up
+        self.failed: dict[int, Exception] = {}  # what went wrong in a worker, by the point
 
     def _given(self, point: Point) -> dict[str, object]:
         return {**point.given, "store": str(self.store)}
@@ -169,9 +173,35 @@ class _Chapter:
             measure(self.sweep.chapter, self._given(point))
 
     def prepare(self, points: Sequence[Point], progress: bool) -> None:
-        pass
+        """With workers: train all that points lack as one graph, then have each point measured by a worker."""
+        if (workers := current_workers()) is None:
+            return
+        missing = [point for point in points if not self.is_remembered(point)]
+        if len(missing) < 2:
+            return
+        self._train(missing, workers, progress)
+        jobs = {
+            workers.submit("point", _measure_point, self.sweep.chapter, self._given(point)): point for point in missing
+        }
+        with tqdm(total=len(jobs), desc="measure", unit="point", disable=not progress) as bar:
+            for point, error in workers.outcomes(jobs):
+                bar.update()
+                if error is not None:
+                    self.failed[id(point)] = error
+
+    def _train(self, points: Sequence[Point], workers: Workers, progress: bool) -> None:
+        with suppress(NotRun):  # something else than networks on images, which each point does by itself
+            _, met, _ = on_stand_ins(lambda: self.on_stand_ins(points), "plan", progress)
+            specs = dict.fromkeys(family.spec for family in met)
+            groups = training_groups([Family(spec, Store(self.store)) for spec in specs])
+            for group in groups:
+                group.progress = progress
+            with task_graph(groups, workers):
+                pass
 
     def table(self, point: Point) -> pd.DataFrame:
+        if (error := self.failed.get(id(point))) is not None:
+            raise error
         found = self._looked_up(point)
         if found is None:
             measure(self.sweep.chapter, self._given(point))
@@ -245,6 +275,12 @@ class _Forks:
         pairs = {(*pair.names, pair.epoch): pair for point in points for pair in self._pairs(self.by_point[id(point)])}
         how = self.how
         return measurements(pairs.values(), how.function, how.split, how.norm_stats, how.examples, [how.options])
+
+
+def _measure_point(chapter: str, given: dict[str, object]) -> None:
+    """Measure a point in a worker, whose terminal is another's."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        measure(chapter, given)
 
 
 def _runs(families: Iterable[Family]) -> dict[str, bool]:

@@ -153,8 +153,19 @@ class Workers:
         Raises:
             LmcError: what went wrong in one of them, or Dask was killed.
         """
+        for what, error in self.outcomes(jobs):
+            if error is not None:
+                raise error
+            yield what
+
+    def outcomes(self, jobs: Mapping["Future", object]) -> Iterator[tuple[object, Exception | None]]:
+        """What belongs to each job, when it ended, and what went wrong in it; the others go on.
+
+        Raises:
+            LmcError: Dask was killed.
+        """
         from dask.utils import key_split
-        from distributed import CancelledError, KilledWorker, as_completed
+        from distributed import CancelledError, as_completed
         from distributed.comm import CommClosedError
 
         left = as_completed(jobs)
@@ -165,18 +176,17 @@ class Workers:
                 # all at once, as each question to the scheduler takes a while
                 reports = dict(zip(ended, self.client.gather(ended), strict=True))
                 for job in done:
-                    report = reports[job] if job in reports else job.result()  # which raises what was raised there
+                    if job not in reports:
+                        yield jobs[job], self._what_went_wrong(job)
+                        continue
+                    report = reports[job]
                     self.timed.append((key_split(job.key), report.worker, report.start, report.stop))
                     for warning in report.warnings:
                         warnings.warn(warning, stacklevel=2)
-                    yield jobs[job]
+                    yield jobs[job], None
                 self._check()
                 if not done:
                     time.sleep(POLL)
-        except KilledWorker:
-            raise LmcError(
-                f"workers={self.n}: one was killed, as where memory is short; what was stored is kept; try fewer"
-            ) from None
         # of all jobs whose scheduler is gone, and of one whose answer was on its way
         except (CancelledError, CommClosedError):
             raise self._gone() from None
@@ -185,6 +195,21 @@ class Workers:
         lost = self.scheduler is not None and self.client.status != "running"
         if lost or any(process.poll() is not None for process in self.dask):
             raise self._gone()
+
+    def _what_went_wrong(self, job: "Future") -> Exception:
+        from distributed import CancelledError, KilledWorker
+        from distributed.comm import CommClosedError
+
+        try:
+            return job.result()  # which raises what was raised there, and from where
+        except (CancelledError, CommClosedError):
+            raise
+        except KilledWorker:
+            return LmcError(
+                f"workers={self.n}: one was killed, as where memory is short; what was stored is kept; try fewer"
+            )
+        except Exception as error:
+            return error
 
     def _gone(self) -> LmcError:
         if self.scheduler is None:

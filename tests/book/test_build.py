@@ -6,12 +6,13 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import nbformat
 import pytest
 from disks import fill, forbidden, read_only, small_disk
 
 from lmclib import locks
 from lmclib.book import build as building
-from lmclib.book import site
+from lmclib.book import execute, site
 from lmclib.book.chapters import Chapter
 from lmclib.book.execute import execute_all
 from lmclib.book.site import replace_folder
@@ -86,6 +87,25 @@ def test_what_a_killed_build_left_half_executed_goes(tmp_path):
     (chapter.folder / "toy.other.part.ipynb").write_text("half")
     execute_all([chapter], {})
     assert os.listdir(chapter.folder) == ["toy.key.ipynb"]
+
+
+def test_a_chapter_that_fails_leaves_its_notebook_and_the_others_go_on(tmp_path, monkeypatch):
+    reports = tmp_path / "reports"
+    monkeypatch.setattr(execute, "REPORTS", reports)
+    chapters = []
+    for name, source in (("bad", "1 / 0"), ("good", "1 + 1")):
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(source)],
+            metadata={"kernelspec": {"name": "python3", "display_name": "Python", "language": "python"}},
+        )
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+        chapters.append(Chapter(name, tmp_path / f"{name}.ipynb", "key", tmp_path / "executed"))
+    with pytest.raises(LmcError) as error:
+        execute_all(chapters, {})
+    line = f"bad: ZeroDivisionError: division by zero (the notebook as far as it came: {reports / 'bad.ipynb'})"
+    assert str(error.value) == line
+    assert "ZeroDivisionError" in (reports / "bad.ipynb").read_text()
+    assert os.listdir(tmp_path / "executed") == ["good.key.ipynb"]
 
 
 def test_a_reader_never_finds_a_site_missing_or_in_part(tmp_path):

@@ -12,6 +12,7 @@ from lmclib.book.sweep_spec import read_sweep, sweep_of
 from lmclib.errors import LmcError
 from lmclib.root import ROOT
 from lmclib.runs import joint
+from lmclib.runs.workers import current_workers, side_by_side
 from lmclib.training.recipe import Recipe
 
 EXAMPLE = ROOT / "tests" / "book" / "rates.yaml"
@@ -115,6 +116,36 @@ def test_a_chapter_has_a_table_of_verdicts(tmp_path):
     assert "curvature" in random
     with pytest.raises(LmcError, match=r"table='nothing': must be one of checked, groups, random, symbolic, trained"):
         swept({**CHAPTER, "grid": {"networks": [20]}, "table": "nothing"}, tmp_path).run(progress=False)
+
+
+FORKING = {
+    "chapter": "resnet_forking",
+    "profile": "smoke",
+    "parameters": {"model": "mlp-4", "fork_epochs": [0], "seeds": 1},
+    "table": "final",
+}
+
+
+def test_points_of_a_chapter_go_side_by_side(tmp_path, monkeypatch):
+    """What they train is one graph, each is measured by a worker, and the tables are those of one process."""
+    said = {**FORKING, "grid": {"seed": [0, 7], "lr": [0.1, 0.05]}}
+    one = swept(said, tmp_path / "one").run(progress=False)
+    with side_by_side(2):
+        workers = current_workers()
+        table = swept(said, tmp_path / "two").run(progress=False)
+    kinds = workers.timings().kind.value_counts()
+    assert kinds["parent"] == 4
+    assert kinds["point"] == 4
+    assert workers.timings().worker.nunique() == 2
+    pd.testing.assert_frame_equal(table, one)
+
+
+def test_a_point_of_a_chapter_that_fails_in_a_worker_is_named(tmp_path):
+    with side_by_side(2), pytest.raises(LmcError) as error, pytest.warns(UserWarning, match="is no longer finite"):
+        swept({**FORKING, "grid": {"lr": [0.1, 1e30]}}, tmp_path).run(progress=False)
+    *failed, last = str(error.value).splitlines()
+    assert [line.split(":")[0] for line in failed] == ["lr=1e+30"]
+    assert last == "1 of 2 points failed; the others are stored"
 
 
 def test_a_column_of_the_table_is_never_taken_for_a_parameter(tmp_path):
