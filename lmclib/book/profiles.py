@@ -133,7 +133,7 @@ OTHER_STEPS = {
         "draws": 2,
         "mlp_epochs": 3,
         "transformer": "vit-p4-d8-l1",
-        "transformer_epochs": 2,
+        "transformer_epochs": 1,
     },
     "cifar": {"transformer": "vit-p4-d64-l6", "transformer_epochs": 16},
     "paper": {"transformer": "vit-p4-d192-l9-h3", "transformer_epochs": 200},

@@ -53,19 +53,20 @@ def fork_figure(curves: pd.DataFrame, parents: pd.DataFrame | None = None, addin
     start = labels[0], epochs[-1], next(iter(EVOLUTION))
     answers = _answers(own, shown, labels, epochs)
     chart = style.answered(chart, ["fork", "epoch", "measure"], answers, start, words)
-    return chart.properties(usermeta={"play": "fork_at_fork"})  # the page's button steps through these
+    chart.usermeta = {"play": "fork_at_fork"}  # the page's button steps through these
+    return chart
 
 
 def _answers(own: pd.DataFrame, shown: scales.Measures, labels: list[str], epochs: list[int]) -> dict[tuple, str]:
     """What the figure says at every choice: the highest value on the segment, for both treatments."""
-    highest = own.groupby(["fork", "epoch", "treatment"])[list(EVOLUTION.values())].max()
+    highest = own.groupby(["fork", "epoch", "treatment"])[list(EVOLUTION.values())].max().to_dict("index")
     treatments = [name for name in TREATMENTS.values() if name in set(own.treatment)]
     answers = {}
     for fork, epoch, name in product(labels, epochs, EVOLUTION):
         said = [
-            f"{shown[name].said(highest.loc[(fork, epoch, treatment), EVOLUTION[name]])} with {treatment} statistics"
+            f"{shown[name].said(highest[fork, epoch, treatment][EVOLUTION[name]])} with {treatment} statistics"
             for treatment in treatments
-            if (fork, epoch, treatment) in highest.index
+            if (fork, epoch, treatment) in highest
         ]
         what = name if name.endswith("barrier") else f"highest {name} between siblings"
         answers[fork, epoch, name] = (
@@ -138,8 +139,9 @@ def _walk(walks: pd.DataFrame, forks: pd.Series, end: int, hint: str) -> alt.Lay
         children.mark_line(color=OWN),
         children.transform_filter("datum.epoch == epoch").mark_point(color=OWN, size=60),
         _handles(handles, shown, x, y),
-    ).properties(
-        width=2 * WIDTH + 60, height=WALK, title=alt.TitleParams(text=heading, fontSize=13, fontWeight="normal")
+        width=2 * WIDTH + 60,
+        height=WALK,
+        title=alt.TitleParams(text=heading, fontSize=13, fontWeight="normal"),
     )
 
 
@@ -241,7 +243,7 @@ def _over_training(table: pd.DataFrame, shown: scales.Measures, treatment: str) 
     curve = curves.transform_filter(first).mark_line(point=alt.OverlayMarkDef(color=OWN, size=30), color=OWN)
     heading = alt.TitleParams(text=alt.expr(f"measure + ', {treatment} statistics'"), fontSize=13, fontWeight="normal")
     return alt.vconcat(
-        alt.layer(heat, *frames).properties(height=ROW * len(measured), title=heading, width=WIDTH),
-        alt.layer(others, curve).properties(height=CURVE, width=WIDTH),
+        alt.layer(heat, *frames, height=ROW * len(measured), title=heading, width=WIDTH),
+        alt.layer(others, curve, height=CURVE, width=WIDTH),
         spacing=6,
     )

@@ -75,7 +75,7 @@ def against_fork(table: pd.DataFrame) -> alt.Chart:
     if np.isfinite(first.spearman):
         title += f", with rank correlation {first.spearman:.2f}"
     words = "Predicted and actual loss barriers against the fork epoch. Proposition 1: " + "; ".join(
-        f"{case}, rank correlation {a.spearman:.2f}, median relative error {a.relative_error:.0%}"
+        f"{case}, rank correlation {_rho(a.spearman)}, median relative error {a.relative_error:.0%}"
         for case, a in said.items()
     )
     return style.described(alt.hconcat(*map(panel, cases)), title, words + ".")
@@ -233,13 +233,17 @@ def triptych(table: pd.DataFrame) -> alt.Chart:
     return style.answered(chart, ["fork"], answers, (forks[0],), words)
 
 
+def _rho(value: float) -> str:
+    """A rank correlation in words: it is undefined where values do not vary."""
+    return f"{value:.2f}".replace("-", "−") if np.isfinite(value) else "undefined"
+
+
 def _ranking_answer(fork: str, rows: pd.DataFrame) -> str:
     """How well energy and distance rank the layer barriers of one fork."""
     said = {}
     for column in ("energy", "distance"):
         defined = min(rows[column].nunique(), rows.barrier.nunique()) > 1
-        rho = rows[column].corr(rows.barrier, method="spearman") if defined else None
-        said[column] = "undefined" if rho is None else f"{rho:.2f}".replace("-", "−")
+        said[column] = _rho(rows[column].corr(rows.barrier, method="spearman") if defined else np.nan)
     return (
         f"Forked at epoch {fork}: rank correlation with the layer barrier over its {len(rows)} layers and epochs: energy {said['energy']}, "
         f"distance alone {said['distance']}"

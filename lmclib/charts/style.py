@@ -29,6 +29,7 @@ def enable() -> None:
     alt.theme.register("lmclib", enable=True)(_theme)
     alt.renderers.register("lmclib", _to_html)
     alt.renderers.register("lmclib-live", notebook_bundle)
+    alt.data_transformers.disable_max_rows()  # some seeds of a fork figure are more than the 5,000 that Altair takes for a mistake
     alt.renderers.enable("lmclib" if os.environ.get(STATIC) else "lmclib-live")
 
 
@@ -66,15 +67,16 @@ def answered(
     said = f"{answers[start]}. {description} This text is for the controls as they stand at first."
     chart = with_values(chart, alt.param("answers", value=lines))
     # without `resize` a title longer than the first one would be cut off
-    return chart.properties(title=heading, description=said, autosize=alt.AutoSizeParams(type="pad", resize=True))
+    chart.title, chart.description = heading, said
+    chart.autosize = alt.AutoSizeParams(type="pad", resize=True)
+    return chart
 
 
 def with_values(chart: alt.TopLevelMixin, *values: alt.Parameter) -> alt.TopLevelMixin:
-    """The chart with values that are all of its views', as `add_params` gives it.
+    """The very chart, with values that are all of its views' added.
 
-    That hands them down to every view and lifts them up again, with a copy of all at each step: half of the time that a figure of many views takes.
+    `add_params` hands them down to every view and lifts them up again, and with a copy of all at each step.
     """
-    chart = chart.copy(deep=False)
     chart.params = [*([] if chart.params is alt.Undefined else chart.params), *(value.param for value in values)]
     return chart
 

@@ -51,10 +51,11 @@ def parameter_set_barriers(cube: LayerCube, seed: int = 0) -> pd.DataFrame:
         size = sum(ends[0][key].numel() for key in layer.parameters)
         chosen = torch.zeros(total)
         chosen[torch.randperm(total, generator=generator)[:size]] = 0.5
-        for into, (own, other) in (("1", ends), ("2", ends[::-1])):
-            mixed = _moved(own, other, names, chosen)
-            at = LayerCube(cube.model, mixed, mixed, cube.data, loss=cube.loss, device=cube.device)(0.0)
-            loss, error = (torch.stack(at) - base).tolist()
+        mixed = [_moved(own, other, names, chosen) for own, other in (ends, ends[::-1])]
+        between = LayerCube(cube.model, *mixed, cube.data, loss=cube.loss, device=cube.device)
+        corners = torch.tensor([[0.0], [1.0]]).expand(2, len(cube.layers))
+        for into, value in zip(("1", "2"), torch.stack(between(corners), 1), strict=True):
+            loss, error = (value - base).tolist()
             rows.append({"layer": layer.name, "into": into, "loss_barrier": loss, "error_barrier": error})
     return pd.DataFrame(rows)
 

@@ -254,7 +254,11 @@ def current_workers() -> Workers | None:
 def _start_dask(processes: ChildProcesses, found: Path, workers: int) -> list[Popen]:
     """Start Dask's scheduler and workers, which meet where `found` says."""
     dask = [sys.executable, "-m", "dask"]
-    environment = {**os.environ, "DASK_LOGGING__DISTRIBUTED": "critical"}  # what goes wrong is raised here
+    environment = {
+        **os.environ,
+        "DASK_LOGGING__DISTRIBUTED": "critical",  # what goes wrong is raised here
+        "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "None",  # who is silent may be paused; whose process ends is known at once
+    }
     meeting = ["--scheduler-file", str(found), "--host", "127.0.0.1"]
     dashboard = ["--dashboard-address", "127.0.0.1:0"] if _has_bokeh() else ["--no-dashboard"]
     size = ["--nworkers", str(workers), "--nthreads", "1", "--local-directory", str(found.parent)]

@@ -64,6 +64,13 @@ def test_the_fork_figures_data_are_the_table(fork_figure, table):
         assert both[column].to_numpy() == pytest.approx(both[f"{column}_expected"].to_numpy(), abs=1e-4)
 
 
+def test_it_holds_as_many_seeds_as_an_explorer_measures(table):
+    """Altair takes more than 5,000 rows for a mistake."""
+    seeds = pd.concat(table.assign(seed=seed) for seed in range(5_000 // len(table) + 2))
+    assert len(seeds) > 5_000
+    assert max(map(len, figure.fork_figure(seeds).to_dict()["datasets"].values())) == len(seeds)
+
+
 def test_the_fork_figure_has_one_column_where_statistics_were_not_recomputed(table):
     spec = figure.fork_figure(table[table.norm_stats == "interpolate"], parents()).to_dict()
     assert len(spec["vconcat"][0]["hconcat"]) == 1

@@ -118,6 +118,12 @@ def test_what_nobody_waits_for_stops_where_it_stands(tmp_path):
         assert list(tmp_path.rglob("resume.*.safetensors")), "where it stands is stored"
 
 
+def test_workers_that_are_paused_are_not_given_up():
+    """A campaign is paused while something is timed; Dask would take workers that say nothing for five minutes for dead."""
+    with workers.Workers(1) as started:
+        assert started.client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.worker_ttl) is None
+
+
 def test_a_scheduler_that_dies_while_it_answers_is_gone(tmp_path, monkeypatch):
     """Counted by `make faults`: a job is done, and its scheduler is killed before what came of it is here."""
 
