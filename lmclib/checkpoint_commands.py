@@ -85,7 +85,11 @@ def barrier(
         table = barrier_curve(watched.cube(_treatment(recompute)), alphas)
     top = barrier_height(table, "loss")
     found = {"barrier": top.barrier, "alpha": top.alpha, **_about(opened)}
-    _say(found, "points", table, f"The loss barrier is {top.barrier:.4f}, at α = {top.alpha:.2f}", as_json)
+    said = f"The loss barrier is {top.barrier:.4f}, at α = {top.alpha:.2f}"
+    lowest = table.loc[table.loss.idxmin()]
+    if 0 < lowest.alpha < 1:
+        said += f"; the lowest loss is {lowest.loss:.4f}, at α = {lowest.alpha:.2f}, below both ends"
+    _say(found, "points", table, said, as_json)
     _draw(chart, lambda figures: figures.path(table))
     _judge(top.barrier, fail_above)
 
@@ -335,7 +339,7 @@ def _say(
         return
     _print(table if shown is None else shown)
     _say_kept(found["kept"], found["identical"])
-    typer.echo(said)
+    typer.echo(f"{said} ({found['examples']:,} examples)")
 
 
 def _say_kept(kept: dict[str, str], identical: Sequence[str]) -> None:

@@ -182,12 +182,29 @@ def test_tables_are_for_people_and_say_what_was_found(pair):
     path = invoke("barrier", *pair, *OPTIONS)
     assert re.search(r"alpha +loss +error +loss_barrier +error_barrier", path.stdout)
     assert re.search(r"The loss barrier is -?\d\.\d{4}, at α = [01]\.\d\d", path.stdout)
-    assert "Of 2 layers the worst is " in invoke("layers", *pair, *OPTIONS).stdout
-    assert re.search(r"All layers: measured .*, published .*, gradient ", invoke("predict", *pair, *OPTIONS).stdout)
+    assert re.search(r"Of 2 layers the worst is .* \(\d+ examples\)\n", invoke("layers", *pair, *OPTIONS).stdout)
+    few = invoke("predict", *pair, *OPTIONS, "--examples", 6).stdout
+    assert re.search(r"All layers: measured .*, published .*, gradient .* \(6 examples\)\n", few)
     planned = invoke("merge", *pair, *OPTIONS, "--plan").stdout
     assert "one ratio a layer" in planned
     assert re.search(r"layer +share of A +share of B", planned)
     assert "Nothing was written." in planned
+
+
+def test_a_mixture_that_is_better_than_both_ends_is_said(tmp_path):
+    """One is too sure of the first of two classes, one of the second; they come up equally often."""
+    paths = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
+    for path, weight in zip(paths, (2.0, -2.0), strict=True):
+        save_file({"weight": torch.tensor([[weight], [0.0]])}, path)
+    save_file({"x": torch.ones(8, 1), "y": torch.arange(8) % 2}, tmp_path / "data.safetensors")
+    options = (
+        "--model",
+        "torch.nn:Linear(in_features=1, out_features=2, bias=False)",
+        "--data",
+        tmp_path / "data.safetensors",
+    )
+    done = invoke("barrier", *paths, *options)
+    assert done.stdout.endswith("the lowest loss is 0.6931, at α = 0.50, below both ends (8 examples)\n"), done.output
 
 
 @pytest.mark.parametrize("command", ["barrier", "layers", "predict", "merge"])
