@@ -260,7 +260,9 @@ def _start_dask(processes: ChildProcesses, found: Path, workers: int) -> list[Po
         "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "None",  # who is silent may be paused; whose process ends is known at once
     }
     meeting = ["--scheduler-file", str(found), "--host", "127.0.0.1"]
-    dashboard = ["--dashboard-address", "127.0.0.1:0"] if _has_bokeh() else ["--no-dashboard"]
+    dashboard = ["--dashboard-address", "127.0.0.1:0"]  # any free port, as others may run workers of their own
+    if not _has_bokeh():
+        dashboard.append("--no-dashboard")
     size = ["--nworkers", str(workers), "--nthreads", "1", "--local-directory", str(found.parent)]
     commands = [
         [*dask, "scheduler", *meeting, *dashboard, "--port", "0"],

@@ -124,6 +124,14 @@ def test_workers_that_are_paused_are_not_given_up():
         assert started.client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.worker_ttl) is None
 
 
+def test_two_at_once_have_nothing_to_say_of_each_other(capfd):
+    """Dask warns of a port that another one has."""
+    with workers.Workers(1) as one, workers.Workers(1) as two:
+        for each in (one, two):
+            each.client.wait_for_workers(1)
+    assert capfd.readouterr().err == ""
+
+
 def test_a_scheduler_that_dies_while_it_answers_is_gone(tmp_path, monkeypatch):
     """Counted by `make faults`: a job is done, and its scheduler is killed before what came of it is here."""
 
