@@ -45,14 +45,12 @@ def training(losses: pd.DataFrame, epochs: int, fork_epochs: Sequence[float], on
     )
     parent = (
         base.transform_filter(alt.datum.fork == PARENT)
-        .mark_line(color="black", point=alt.OverlayMarkDef(size=20, color="black"))
+        .mark_line(color=style.INK, point=alt.OverlayMarkDef(size=20, color=style.INK))
         .encode(order="epoch:Q")
     )
     at = losses.epoch.max()
     title = f"Training loss until epoch {at:.3g} of {epochs}"
-    words = (
-        f"Training loss over epochs, the parent in black and one child a fork; as far as epoch {at:.3g} of {epochs}."
-    )
+    words = f"Training loss over epochs, the parent in the colour of the text and one child a fork; as far as epoch {at:.3g} of {epochs}."
     return style.described((children + parent).properties(width=WIDTH, height=HEIGHT), title, words, subtitle=on)
 
 
@@ -96,7 +94,8 @@ def against_fork(
     points = base.mark_point().encode(shape=alt.Shape("run:N", scale=marks, **run))
     chart = lines + points
     if of == "error":
-        chart += alt.Chart(pd.DataFrame({"y": [STABLE]})).mark_rule(strokeDash=[2, 3], color="#555").encode(y="y:Q")
+        stable = alt.Chart(pd.DataFrame({"y": [STABLE]}))
+        chart += stable.mark_rule(strokeDash=[2, 3], color=style.INK, opacity=0.7).encode(y="y:Q")
     first = table[(table.run == next(iter(runs))) & (table.norm_stats == "interpolate")]
     title, words = _said(first, of)
     return style.described(chart.properties(width=WIDTH, height=HEIGHT), title, words)

@@ -122,7 +122,7 @@ class SetExplorer(LiveBox):
         )
 
     def _table(self, best: set[str]) -> str:
-        heads = ("", "layers", "", *(f"predicted {name}" for name in METHODS.values()), "actual, nats", "error")
+        heads = ("", "how many", "layers", *(f"predicted {name}" for name in METHODS.values()), "actual, nats", "error")
         rows = "".join(
             f"<tr><td>{'★' if row.layers in best else ''}</td><td>{row.n_layers}</td><td>{html.escape(row.layers)}</td>"
             f"<td>{row.published:.3f}</td><td>{row.gradient:.3f}</td><td>{row.actual:.3f}</td><td>{row.error:.1%}</td></tr>"

@@ -1,6 +1,7 @@
 """Figures that grow: whatever there is so far can be drawn, on axes that do not move."""
 
 import json
+import re
 
 import pandas as pd
 
@@ -38,7 +39,15 @@ def test_training_is_drawn_from_its_first_point_to_its_last_epoch():
         assert '"domain": [0, 12]' in json.dumps(spec)
         assert spec["title"]["subtitle"] == "256 images"
     assert "epoch 1 of 12" in spec["title"]["text"][0]
-    assert "the parent in black" in spec["description"]
+    assert "the parent in the colour of the text" in spec["description"]
+
+
+def test_nothing_is_black_on_a_dark_page():
+    charts = live.training(LOSSES, 2, (0.5,), "digits"), live.against_fork({"run": curves((0, 0.5))})
+    for chart in charts:
+        said = json.dumps(chart.to_dict())
+        assert "currentColor" in said
+        assert not re.search(r'"(black|white|#555)"', said)
 
 
 def test_barriers_are_drawn_fork_by_fork_on_the_axis_of_all():
