@@ -166,7 +166,6 @@ class Workers:
         """
         from dask.utils import key_split
         from distributed import CancelledError, as_completed
-        from distributed.comm import CommClosedError
 
         left = as_completed(jobs)
         try:
@@ -187,8 +186,8 @@ class Workers:
                 self._check()
                 if not done:
                     time.sleep(POLL)
-        # of all jobs whose scheduler is gone, and of one whose answer was on its way
-        except (CancelledError, CommClosedError):
+        # of all jobs whose scheduler is gone, and of one whose answer was on its way or is asked for in vain
+        except (CancelledError, OSError):
             raise self._gone() from None
 
     def _check(self) -> None:

@@ -132,11 +132,12 @@ def test_two_at_once_have_nothing_to_say_of_each_other(capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_scheduler_that_dies_while_it_answers_is_gone(tmp_path, monkeypatch):
-    """Counted by `make faults`: a job is done, and its scheduler is killed before what came of it is here."""
+@pytest.mark.parametrize("error", [CommClosedError("Connection reset by peer"), OSError("Timed out trying to connect")])
+def test_a_scheduler_that_dies_while_it_answers_is_gone(error, tmp_path, monkeypatch):
+    """Counted by `make faults`: a job is done, and its scheduler is killed before what came of it is here, or before that is asked for."""
 
     def gather(*_):
-        raise CommClosedError("Connection reset by peer")
+        raise error
 
     monkeypatch.setattr(Client, "gather", gather)
     size = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "local_directory": tmp_path}
