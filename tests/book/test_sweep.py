@@ -126,12 +126,13 @@ FORKING = {
 }
 
 
-def test_points_of_a_chapter_go_side_by_side(tmp_path, monkeypatch):
+def test_points_of_a_chapter_go_side_by_side(tmp_path):
     """What they train is one graph, each is measured by a worker, and the tables are those of one process."""
     said = {**FORKING, "grid": {"seed": [0, 7], "lr": [0.1, 0.05]}}
     one = swept(said, tmp_path / "one").run(progress=False)
     with side_by_side(2):
         workers = current_workers()
+        workers.client.wait_for_workers(2)  # else the first to start might do everything
         table = swept(said, tmp_path / "two").run(progress=False)
     kinds = workers.timings().kind.value_counts()
     assert kinds["parent"] == 4
