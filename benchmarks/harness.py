@@ -1,4 +1,4 @@
-"""What all benchmarks share: a device, fair timing, a table on the screen and the same as JSON beside the environment."""
+"""What all benchmarks share: a device, fair timing, a table on the screen and the same as JSON with what it was measured on."""
 
 import argparse
 import contextlib
@@ -74,12 +74,10 @@ class Benchmark:
             return
         folder = RESULTS / self.device.type
         folder.mkdir(parents=True, exist_ok=True)
+        # each table has its own, as they are made on different days and machines
         made = {key: value for key, value in provenance(0).items() if key != "seconds"}
-        text = json.dumps({"commit": made["commit"], "date": made["date"], "rows": self.rows}, indent=1)
+        text = json.dumps({**made, "rows": self.rows}, indent=1)
         (folder / f"{self.name}.json").write_text(text + "\n")
-        (folder / "environment.json").write_text(
-            json.dumps({**made, "threads": torch.get_num_threads()}, indent=1) + "\n"
-        )
         (folder / "README.md").write_text(page(folder))
 
     def once(self, work: Callable[[], object]) -> Timed:
@@ -139,12 +137,11 @@ def page(folder: Path) -> str:
     parts = ["# Results of `make bench`", "Written by the benchmarks; ratios are between ways of one run."]
     for path in sorted(folder.glob("*.json")):
         found = json.loads(path.read_text())
-        if "rows" not in found:  # the environment
-            continue
         columns = list(dict.fromkeys(column for row in found["rows"] for column in row))
         lines = [columns, ["---"] * len(columns)]
         lines += [[_shown(row.get(column, "")) for column in columns] for row in found["rows"]]
-        parts += [f"## {path.stem}", f"{found['date']}, commit {found['commit']}; see `environment.json`."]
+        made = f"{found['date']}, commit {found['commit']}; {found['hardware']}, PyTorch {found['packages']['torch']}."
+        parts += [f"## {path.stem}", made]
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
     return "\n\n".join(parts) + "\n"
 

@@ -123,6 +123,16 @@ def test_vendored_scripts_are_those_that_altair_expects():
         assert re.search(rf"\| {name} \| {re.escape(version)}[.\d]* \|", table)
 
 
+def test_the_page_of_benchmarks_is_their_results_each_with_its_machine(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from harness import RESULTS, page
+
+    folders = [folder for folder in RESULTS.iterdir() if folder.is_dir()]
+    assert folders
+    for folder in folders:
+        assert (folder / "README.md").read_text() == page(folder)
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
 def test_benchmarks_ask_for_what_there_is(path):
     assert source_closure(path.read_text())  # a name that the library does not have is an error
