@@ -20,6 +20,7 @@ from lmclib.networks.mlp import MLP
 from lmclib.runs.checkpoints import joined_state
 from lmclib.runs.family import Family
 from lmclib.runs.plan import Plan
+from lmclib.runs.spec import ForkSpec
 from lmclib.store.address import address
 from lmclib.store.dry_run import DryRun, dry_run
 from lmclib.store.tables import Answer, Question
@@ -41,6 +42,7 @@ class Estimate:
         longest: the most of them in one measurement, which is remembered whole or not at all.
         forward: what one example costs.
         sizes: the training examples in an epoch.
+        wanted: the experiments of which a table is missing, in order.
     """
 
     networks: int = 0
@@ -49,6 +51,7 @@ class Estimate:
     longest: Counter = field(default_factory=Counter)
     forward: dict[tuple[str, str], Forward] = field(default_factory=dict)
     sizes: dict[tuple[str, str], int] = field(default_factory=dict)
+    wanted: dict[ForkSpec, None] = field(default_factory=dict)
 
     def minutes(self, rates: Rates = H100) -> tuple[float, float]:
         """Estimated minutes of training and of measuring on a GPU: `SLACK` times the least that its rates allow."""
@@ -135,8 +138,8 @@ class _Estimating(DryRun):
     def table(self, found: Answer | None, question: Question, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         self.on_table()
         description = question.description
-        first, *_ = description.get("children") or [description.get("parent")]
-        family = self.owner.get(first)
+        names = description.get("children") or [description.get("parent")]
+        family = self.owner.get(names[0])
         alike = {k: v for k, v in description.items() if k not in ("children", "parent", "step", "epoch", "epochs")}
         if family is None:  # no measurement of networks, so nothing can stand in for it
             return super().table(found, question, compute)
@@ -144,6 +147,8 @@ class _Estimating(DryRun):
         if key not in self.known:
             self.known[key] = compute()
         table = self.known[key]
+        if found is None:
+            self.estimate.wanted |= {self.owner[name].spec: None for name in names}
         at = address(description)
         if found is None and at not in self.counted and "split" in description:
             self.counted.add(at)

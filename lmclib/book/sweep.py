@@ -3,7 +3,7 @@
 import io
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from lmclib.book.chapters import find_chapters
 from lmclib.book.estimates import Estimate, on_stand_ins
 from lmclib.book.execute import Execution, executed
 from lmclib.book.ledger import part_table
-from lmclib.book.measuring import measure
+from lmclib.book.measuring import measure, measured_so_far
 from lmclib.book.sweep_spec import ChapterSweep, ForkSweep, Point, Sweep, fork_spec, sweep_points
 from lmclib.errors import LmcError
 from lmclib.files import written
@@ -93,8 +93,8 @@ class Swept:
         remembered, estimate, hours = sum(self.kind.is_remembered(point) for point in known), None, None
         families = list(self.kind.families)
         if remembered < len(self.points):
-            with suppress(NotRun):  # something else than networks on images
-                estimate, families, _ = on_stand_ins(lambda: self.kind.on_stand_ins(self.points), "estimate", progress)
+            found, families, _ = on_stand_ins(lambda: self.kind.on_stand_ins(self.points), "estimate", progress)
+            estimate = found if families else None  # something else than networks on images
         runs = _runs(families)
         if sum(runs.values()) < len(runs):
             hours = left_to_train(families)[1]
@@ -170,7 +170,7 @@ class _Chapter:
 
     def on_stand_ins(self, points: Sequence[Point]) -> None:
         for point in points:
-            measure(self.sweep.chapter, self._given(point))
+            measured_so_far(self.sweep.chapter, self._given(point))
 
     def prepare(self, points: Sequence[Point], progress: bool) -> None:
         """With workers: train all that points lack as one graph, then have each point measured by a worker."""
@@ -190,14 +190,13 @@ class _Chapter:
                     self.failed[id(point)] = error
 
     def _train(self, points: Sequence[Point], workers: Workers, progress: bool) -> None:
-        with suppress(NotRun):  # something else than networks on images, which each point does by itself
-            _, met, _ = on_stand_ins(lambda: self.on_stand_ins(points), "plan", progress)
-            specs = dict.fromkeys(family.spec for family in met)
-            groups = training_groups([Family(spec, Store(self.store)) for spec in specs])
-            for group in groups:
-                group.progress = progress
-            with task_graph(groups, workers):
-                pass
+        """Train the networks of all tables that points lack; what else they need, each does by itself."""
+        planned, _, _ = on_stand_ins(lambda: self.on_stand_ins(points), "plan", progress)
+        groups = training_groups(Family(spec, Store(self.store)) for spec in planned.wanted)
+        for group in groups:
+            group.progress = progress
+        with task_graph(groups, workers):
+            pass
 
     def table(self, point: Point) -> pd.DataFrame:
         if (error := self.failed.get(id(point))) is not None:
