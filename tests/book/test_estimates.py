@@ -68,6 +68,13 @@ def test_a_plan_counts_what_is_missing(tmp_path):
     measure("resnet_forking", given)
     done = estimate("resnet_forking", given)
     assert (done.networks, sum(done.epochs.values()), sum(done.passes.values())) == (0, 0, 0)
+    assert len(plan.wanted) == 2 * 3  # three seeds, and those of the last fork once more
+    assert not done.wanted
+    for checkpoint in tmp_path.rglob("*.safetensors"):  # as where tables alone were brought along
+        checkpoint.unlink()
+    brought = estimate("resnet_forking", given)
+    assert brought.networks == plan.networks
+    assert not brought.wanted, "nothing needs them"
 
 
 def test_a_plan_counts_passes(tmp_path):
