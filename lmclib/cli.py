@@ -111,7 +111,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # what is no LmcError is a mistake of ours, and shows Python's own traceback
 )
 results_app = typer.Typer(
-    help="The committed results: list them, add to them, compare them with today's code.", rich_markup_mode=None
+    help="The committed results: list them, add to them, compare them with today's code, measure them again.",
+    rich_markup_mode=None,
 )
 store_app = typer.Typer(
     help="A store of runs and tables: list it, look at one, verify every file, delete what is not needed, take it elsewhere.",
@@ -318,7 +319,7 @@ def check(
     Example: `lmclib results check --strict`
 
     Out comes a row for the tables of one chapter and kind that today's code did not make, or of which that cannot be told; as JSON
-    every table has its own. Nothing is measured.
+    every table has its own. Nothing is measured: what `lmclib results reproduce` measured is shown.
     """
     from lmclib.book.committed import check_results
     from lmclib.store.roots import DIFFERS, SAME
@@ -328,13 +329,61 @@ def check(
     if as_json:
         print_json(rows)
     else:
-        alike: dict[tuple, int] = {}
-        for row in rows:
+        alike: dict[tuple, list[dict | None]] = {}
+        for row in (row for row in rows if row["code"] != SAME):
             key = ", ".join(row["chapters"]), row["kind"], row["commit"], row["said"]
-            alike[key] = alike.get(key, 0) + (row["code"] != SAME)
-        print_table(("chapter", "kind", "commit", "code", "tables"), [(*key, str(n)) for key, n in alike.items() if n])
+            alike.setdefault(key, []).append(row["reproduced"])
+        shown = [(*key, str(len(again)), *_reproduced(again)) for key, again in alike.items()]
+        print_table(("chapter", "kind", "commit", "code", "tables", "measured again", "differ by at most"), shown)
         typer.echo(f"{sum(row['code'] == SAME for row in rows)} of {len(rows)} tables are made by today's code")
     if strict and any(row["code"] == DIFFERS for row in rows):
+        raise typer.Exit(FAILED)
+
+
+def _reproduced(again: Sequence[dict | None]) -> tuple[str, str]:
+    """How many tables were measured again by today's code, and the largest difference."""
+    done = [one for one in again if one is not None]
+    if not done:
+        return "", ""
+    if unlike := sum(not one["alike"] for one in done):
+        return str(len(done)), f"other tables in {unlike} cases"
+    worst = max(done, key=lambda one: one["difference"])
+    return str(len(done)), f"{worst['difference']:.1g} ({worst['column']})"
+
+
+@results_app.command("reproduce", cls=_WithParameters)
+def reproduce(
+    fail_above: Annotated[
+        float | None, typer.Option(metavar="X", min=0, help="Exit with status 1 where a number differs by more.")
+    ] = None,
+    as_json: AsJson = False,
+    p: Parameters = [],  # noqa: B006 - as above
+) -> None:
+    """Measure the committed tables of other code again by today's, where their networks are committed, too, and compare.
+
+    Example: `lmclib results reproduce --fail-above 1e-4 -p data "folder:CIFAR-10 (JPEG copy)"`
+
+    Out comes a row for the tables of one chapter and kind: how many were measured again, and the largest difference between any two
+    numbers. It is written down in data/results/reproduced.json after every table, so that a run that was stopped goes on; captions
+    say it, and `lmclib results check`. Nothing is trained.
+    """
+    from lmclib.book.reproduce import NO_NETWORKS, reproduce
+    from lmclib.terminal import print_json, print_table
+
+    rows = reproduce(_given(p), progress=True)
+    done = [row for row in rows if row["status"] != NO_NETWORKS]
+    if as_json:
+        print_json(rows)
+    else:
+        alike: dict[tuple[str, str], list[dict | None]] = {}
+        for row in rows:
+            alike.setdefault((row["chapter"], row["kind"]), []).append(row if row in done else None)
+        shown = [(*key, str(len(again)), *_reproduced(again)) for key, again in alike.items()]
+        print_table(("chapter", "kind", "tables", "measured again", "differ by at most"), shown)
+        typer.echo(
+            f"{len(done)} of {len(rows)} tables of other code were measured again by today's; of the others the networks are not committed"
+        )
+    if fail_above is not None and any(not row["alike"] or row["difference"] > fail_above for row in done):
         raise typer.Exit(FAILED)
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
+from lmclib.book.reproduce import reproduced
 from lmclib.files import read_json
 from lmclib.store.inventory import Entry, entries
 from lmclib.store.results import committed_results
-from lmclib.store.roots import compare_code
+from lmclib.store.roots import DIFFERS, Code, compare_code
 
 
 def list_results(progress: bool = False) -> list[dict[str, object]]:
@@ -19,7 +20,8 @@ def list_results(progress: bool = False) -> list[dict[str, object]]:
 
 
 def check_results(progress: bool = False) -> list[dict[str, object]]:
-    """Every committed table with `code`, which is `same`, `differs`, `not written down` or `cannot be compared`, and that in words.
+    """Every committed table with `code`, which is `same`, `differs`, `not written down` or `cannot be compared`, and that in words;
+    and what came of measuring it again by today's code (`reproduced`), or None.
 
     Args:
         progress: whether to show a progress bar, where it takes more than a second.
@@ -29,8 +31,9 @@ def check_results(progress: bool = False) -> list[dict[str, object]]:
     rows = []
     for entry, (status, said) in zip(here, compared, strict=True):
         row = _row(entry, chapters)
+        about = {name: row[name] for name in ("name", "chapters", "kind", "commit")}
         rows.append(
-            {name: row[name] for name in ("name", "chapters", "kind", "commit")} | {"code": status, "said": said}
+            {**about, "code": status, "said": said, "reproduced": _reproduced(entry) if status == DIFFERS else None}
         )
     return rows
 
@@ -47,6 +50,10 @@ def _row(entry: Entry, chapters: Mapping[str, list[str]]) -> dict[str, object]:
         "hours": made.get("seconds", 0) / 3600,
         "size": known["size"],
     }
+
+
+def _reproduced(entry: Entry) -> dict[str, object] | None:
+    return reproduced(entry.address, entry.made, Code.today(entry.made).fingerprint)
 
 
 def _chapters() -> dict[str, list[str]]:

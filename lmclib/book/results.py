@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from lmclib.book.ledger import rows_path
 from lmclib.book.measuring import FOLDER, chapter_settings, measured_so_far, measuring_chapters
 from lmclib.book.profiles import COMMITTED
+from lmclib.book.reproduce import said_of_changed
 from lmclib.book.settings import Settings
 from lmclib.data.load import data_label
 from lmclib.errors import LmcError
@@ -90,8 +91,7 @@ def find_results(
         if missing and needed not in tables:
             continue
         said = f"{_what(tables)}; {caption(summarise(chapter, found, profile, {}))}"
-        changed = ", ".join(sorted(found.changed)).replace("_", " ")
-        return Results(tables, said + (f"; the code of {changed} has changed since" if changed else ""))
+        return Results(tables, "; ".join(filter(None, (said, said_of_changed(found.changed)))))
     return None
 
 

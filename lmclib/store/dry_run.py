@@ -21,14 +21,14 @@ class DryRun:
     Attributes:
         families: the forking experiments.
         tables: the folders of the tables.
-        changed: the kinds of tables that other code than today's computed.
+        changed: the tables that other code than today's computed, and the questions that they answer.
         judged: the rows of the ledger, as far as they could be judged.
     """
 
     def __init__(self):
         self.families: list = []
         self.tables: list[Path] = []
-        self.changed: set[str] = set()
+        self.changed: list[tuple[Answer, Question]] = []
         self.judged: list[dict] = []
 
     def meet(self, family: object) -> None:
@@ -45,7 +45,7 @@ class DryRun:
             raise NotRun(f"{question.kind}: not measured yet")
         self.tables.append(found.folder)
         if not found.is_by(question.code):
-            self.changed.add(question.kind)
+            self.changed.append((found, question))
         return found.table
 
 
