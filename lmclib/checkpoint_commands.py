@@ -26,7 +26,8 @@ Model = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="package.module:function(width=3), resnet18(num_classes=10) of torchvision, or a Hugging Face folder.",
+        help="package.module:function(width=3), resnet18(num_classes=10) of torchvision, resnet20-w8 of this book, or a Hugging "
+        "Face folder.",
         show_default="the folder that A is in",
     ),
 ]
@@ -35,7 +36,7 @@ Data = Annotated[
     typer.Option(
         metavar="NAME",
         help="A folder of images, CIFAR10(root='data') of torchvision, text:PATH, an .npz or .safetensors file of x and y, "
-        "package.module:function, or digits.",
+        "package.module:function, or digits, cifar10, topics or folder:PATH as this book's networks see them.",
     ),
 ]
 Partition = Annotated[

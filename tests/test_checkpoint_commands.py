@@ -12,8 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from typer.testing import CliRunner
 
+import lmclib as lmc
 from lmclib import cli
 from lmclib.errors import LmcError
+from lmclib.runs.pairs import sibling_pairs
 
 MLP = "zoo:perceptron(width=6)"
 
@@ -319,3 +321,16 @@ def test_wrong_use_ends_with_2(pair):
         done = invoke(*args)
         assert done.exit_code == 2, args
         assert "Usage: lmclib" in done.stderr
+
+
+@pytest.mark.parametrize(("model", "data"), [("resnet8-w4", "digits"), ("gpt-d8-l1", "topics@16")])
+def test_what_the_book_trained_is_measured_by_its_names(tmp_path, model, data):
+    """Files of the store, under the names with which they were trained, have the values of the family's own cube."""
+    recipe = lmc.Recipe(epochs=1, batch_size=256 if data == "digits" else 1024)
+    spec = lmc.ForkSpec(model=model, data=data, fork_epochs=(0,), siblings=2, recipe=recipe)
+    family = lmc.fork(spec, store=tmp_path, progress=False)
+    files = [next((tmp_path / family.child_address(0, k)).glob("*.safetensors")) for k in range(2)]
+    found = said("barrier", *files, "--model", model, "--data", data, "--alphas", "3", "--examples", "300")
+    (pair,) = sibling_pairs([family], epochs=(-1,))
+    alone = lmc.barrier_curve(pair.cube("test", examples=300), 3)
+    assert [row["loss"] for row in found["points"]] == pytest.approx(alone.loss.tolist(), rel=1e-6)

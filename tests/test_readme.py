@@ -1,5 +1,6 @@
 """What the README says to type works."""
 
+import json
 import re
 
 import torch
@@ -38,3 +39,15 @@ def test_five_lines_that_merge_two_checkpoints(capsys, tmp_path, monkeypatch):
     assert "one ratio a layer" in said
     assert said.endswith("Written to merged.safetensors.\n")
     assert (tmp_path / "merged.md").exists()
+
+
+def test_the_networks_that_it_names_are_committed_siblings():
+    text, results = (ROOT / "README.md").read_text(), ROOT / "data" / "results"
+    parted = re.findall(r"[0-9a-f]{20}", text)
+    assert len(parted) == 4, "two pairs"
+    for one, two in zip(parted[::2], parted[1::2], strict=True):
+        (about, other) = (json.loads((results / at / "run.json").read_text()) for at in (one, two))
+        assert (about["model"], about["kind"], about["seed"]) == ("resnet20-w8", "child", 0)
+        assert {about.pop("sibling"), other.pop("sibling")} == {0, 1}
+        assert about == other
+        assert list((results / one).glob("*.safetensors")), "a checkpoint"

@@ -57,8 +57,8 @@ def _layers(median: Part, worst: Part) -> str:
 
 def _middle(up: Part, down: Part) -> str:
     return (
-        f"Adding the middle third of the layers to the average raises the barrier by **{_mean(up):.0%} of the full one more** than adding the "
-        f"first or last third does (from the output down {_mean(down):.0%}, in random orders {_control(up):.0%})."
+        f"Adding the middle third of the layers to the average raises the barrier by **{_more(_mean(up), 'of the full one ')}** than adding the "
+        f"first or last third does (from the output down by {_more(_mean(down))}, in random orders by {_more(_control(up))})."
     )
 
 
@@ -108,6 +108,16 @@ def _place(row: dict, parts: Sequence[Part]) -> str:
         f"<small>({NAMES[row['profile']]}, {n} seeds; [{chapter.replace('_', ' ')}]({chapter}.{page}), "
         f"[{claim}](ledger.{page}#claim-{claim}): {parts[0].verdict})</small>"
     )
+
+
+def _more(difference: float, of: str = "") -> str:
+    """A difference of two shares in words.
+
+    Example:
+        >>> _more(0.12), _more(-0.51, "of the whole ")
+        ('12% more', '51% of the whole less')
+    """
+    return f"{abs(difference):.0%} {of}{'more' if difference >= 0 else 'less'}"
 
 
 def _mean(part: Part) -> float:

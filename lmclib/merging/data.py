@@ -1,6 +1,7 @@
 """What two checkpoints are measured on: images in folders, a data set of torchvision, text, tensors in a file, or a loader."""
 
 import json
+import re
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,24 +23,26 @@ MOST = 1_000  # examples, unless the reader says otherwise
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TOKENS = 128  # in a piece of text
 TEXT = "text:"
+BOOK = re.compile(r"(digits|cifar10|topics(@\d+)?|folder:.+)")  # data sets of this book, but for its texts
 ALLOWED = (
     "a folder with one folder of images per class, as in images(size=224) where they differ in size; a data set of torchvision, such as "
     "CIFAR10(root='data'); text:PATH; an .npz or .safetensors file of x and y; package.module:function, which gives (x, y) or batches; "
-    "or digits"
+    "or a data set of this book: digits, cifar10, topics, folder:PATH"
 )
 
 
-def load_examples(name: str, folder: Path | None = None, most: int = MOST) -> Pair:
+def load_examples(name: str, folder: Path | None = None, most: int = MOST, of_the_book: bool = False) -> Pair:
     """Load what `--data` names as a pair of tensors: inputs and what they should give.
 
     Images become floats in the order (N, C, H, W), scaled to ImageNet's mean and deviation as torchvision's networks want them, one
     channel to [0, 1]. Text is cut into pieces of up to 128 tokens, by the tokenizer in the model's Hugging Face folder or else byte by
-    byte, and each token should give the next. Where there is more than `most` examples, evenly spaced ones are taken.
+    byte, and each token should give the next. Of a data set of this book the test split is taken, as its networks see it. Where there is more than `most` examples, evenly spaced ones are taken.
 
     Args:
         name: one of the forms above.
         folder: the model's Hugging Face folder, where it has one.
         most: how many examples at most.
+        of_the_book: whether they are for a network of this book, which sees a text as its characters.
 
     Raises:
         LmcError: an unknown form, a missing file, no examples, inputs that are not finite, more of one than of the other.
@@ -50,7 +53,7 @@ def load_examples(name: str, folder: Path | None = None, most: int = MOST) -> Pa
     """
     if most < 2:
         raise LmcError(f"examples={most}: must be at least 2, one part to fit on and one to judge on")
-    x, y = _loaded(name, folder, most)
+    x, y = _loaded(name, folder, most, of_the_book)
     if not len(x) or not len(y):
         raise LmcError(f"data={name!r}: is empty; must hold at least 2 examples")
     if len(x) != len(y):
@@ -103,11 +106,12 @@ def loss_for(data: Pair) -> str:
     return "squared" if data[1].is_floating_point() else "cross_entropy"
 
 
-def _loaded(name: str, folder: Path | None, most: int) -> Pair:
+def _loaded(name: str, folder: Path | None, most: int, of_the_book: bool) -> Pair:
+    if BOOK.fullmatch(name) or (of_the_book and name.startswith(TEXT)):
+        kind, _, path = name.partition(":")  # a path is meant from the current folder, as all of a command's
+        return _some(load_data(f"{kind}:{Path(path).expanduser().absolute()}" if path else name).pair("test"), most)
     if name.startswith(TEXT):
         return _text(name, folder, most)
-    if name == "digits":
-        return _some(load_data(name).pair("test"), most)
     asked = named("data", name)
     if ":" in asked.name:
         return _some(_from_import(name, asked, most), most)

@@ -15,7 +15,7 @@ from lmclib.measures.alignment import align
 from lmclib.merging.checkpoints import Checkpoint
 from lmclib.merging.data import MOST, Pair, check_examples, load_examples, loss_for
 from lmclib.merging.ends import Cube, Ends, Loss, covering, open_ends
-from lmclib.merging.models import architecture, load_model
+from lmclib.merging.models import architecture, is_of_the_book, load_model
 from lmclib.merging.plan import MergePlan, measured, merge_plan
 from lmclib.merging.soup import SoupPlan, soup_plan
 from lmclib.merging.streamed import StreamedCube
@@ -104,14 +104,18 @@ def open_checkpoints(
     if len(paths) < 2:
         raise LmcError(f"checkpoints: there is {len(paths)}; must be at least two")
     checkpoints = [Checkpoint(path) for path in paths]
-    net = load_model(model, checkpoints[0]) if not isinstance(model, nn.Module) else model.eval()
+    of_the_book = is_of_the_book(model)  # whose first and last layers are made for the data
+    if not of_the_book:
+        net = load_model(model, checkpoints[0]) if not isinstance(model, nn.Module) else model.eval()
     if isinstance(data, str):
         folder = next((Path(name) for name in (model, paths[0]) if _is_folder(name)), None)
-        pair, data_name = load_examples(data, folder, examples), Path(data).name
+        pair, data_name = load_examples(data, folder, examples, of_the_book), Path(data).name
     elif is_pair(data) and len(data[1]) == len(data[0]) > 1:
         pair, data_name = data, "the given tensors"
     else:
         raise LmcError("data: must be a pair of tensors (x, y) of the same length, at least 2, or a name")
+    if of_the_book:
+        net = load_model(model, checkpoints[0], tuple(pair[0].shape[1:]))
     check_examples(data_name, net, pair)
     ends = tuple(open_ends(net, checkpoints[0], other, pair[0], partition) for other in checkpoints[1:])
     name = model if isinstance(model, str) else architecture(net) or type(net).__name__

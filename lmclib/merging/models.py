@@ -1,4 +1,4 @@
-"""The architecture of two checkpoints: by import path, by torchvision's name, or from a Hugging Face folder."""
+"""The architecture of two checkpoints: by import path, by the name that torchvision or this book has for it, or from a Hugging Face folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,22 +9,24 @@ from torch import Tensor, nn
 from lmclib.errors import LmcError, first_line
 from lmclib.merging.checkpoints import Checkpoint
 from lmclib.merging.named import Named, imported, named
+from lmclib.networks.build import build_model, model_factory
 
 CONFIG = "config.json"  # of a Hugging Face folder
 ALLOWED = (
     "package.module:function, with arguments as in package.module:function(width=3); a name of torchvision, such as "
-    "resnet18(num_classes=10); or a Hugging Face folder"
+    "resnet18(num_classes=10); of this book, such as resnet20-w8 or gpt-d64-l4; or a Hugging Face folder"
 )
 
 
-def load_model(name: str | None, checkpoint: Checkpoint) -> nn.Module:
+def load_model(name: str | None, checkpoint: Checkpoint, shape: tuple[int, ...] | None = None) -> nn.Module:
     """Build the network that a checkpoint belongs to, in evaluation mode; its own weights are not used.
 
     Args:
         name: `package.module:function` with arguments in parentheses; a network of torchvision, whose `num_classes` is taken from the
-            checkpoint where it is not given; a Hugging Face folder, for which the package `transformers` is needed; or None, where the
-            checkpoint itself lies in such a folder.
+            checkpoint where it is not given; one of this book as `build_model` takes it, with as many classes as the checkpoint has; a
+            Hugging Face folder, for which the package `transformers` is needed; or None, where the checkpoint itself lies in such a folder.
         checkpoint: model 1.
+        shape: of one example, which only networks of this book ask for.
 
     Raises:
         LmcError: an unknown name, a function that cannot be imported or makes no network, `transformers` missing.
@@ -35,11 +37,39 @@ def load_model(name: str | None, checkpoint: Checkpoint) -> nn.Module:
         name = str(checkpoint.path)
     if Path(name).is_dir():
         return _hugging_face(Path(name))
+    if is_of_the_book(name):
+        return _of_the_book(name, checkpoint, shape).eval()
     asked = named("model", name)
     model = _from_import(name, asked) if ":" in asked.name else _torchvision(name, asked, checkpoint)
     if not isinstance(model, nn.Module):
         raise LmcError(f"model={name!r}: gives a {type(model).__name__}; must give a torch.nn.Module")
     return model.eval()
+
+
+def is_of_the_book(name: object) -> bool:
+    """Whether a network of this book has that name, and none of torchvision.
+
+    Example:
+        >>> is_of_the_book("resnet20-w8"), is_of_the_book("resnet18"), is_of_the_book("resnet18-bn")
+        (True, False, True)
+    """
+    if not isinstance(name, str) or ":" in name:
+        return False
+    try:
+        model_factory(name)
+    except LmcError:
+        return False
+    from torchvision import models
+
+    return name not in models.list_models()
+
+
+def _of_the_book(name: str, checkpoint: Checkpoint, shape: tuple[int, ...]) -> nn.Module:
+    with torch.device("meta"):
+        last = list(build_model(name, shape, 2).state_dict())[-1]
+    if not checkpoint.shapes.get(last):
+        raise LmcError(f"model={name!r}: {checkpoint.path} has no {last}; must be a checkpoint of that network")
+    return build_model(name, shape, checkpoint.shapes[last][0])
 
 
 def _from_import(name: str, asked: Named) -> object:
@@ -54,7 +84,7 @@ def _torchvision(name: str, asked: Named, checkpoint: Checkpoint) -> nn.Module:
     from torchvision import models
 
     if asked.name not in models.list_models():
-        raise LmcError(f"model={name!r}: is no name of torchvision; must be {ALLOWED}")
+        raise LmcError(f"model={name!r}: is no name of torchvision or of this book; must be {ALLOWED}")
     given = {"weights": None, **asked.arguments}
     if "num_classes" not in given and (classes := _n_classes(asked.name, checkpoint)):
         given["num_classes"] = classes

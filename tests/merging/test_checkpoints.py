@@ -18,6 +18,7 @@ from lmclib.merging.checkpoints import Checkpoint
 from lmclib.merging.ends import open_ends
 from lmclib.merging.matching import match
 from lmclib.merging.models import load_model
+from lmclib.networks.build import build_model
 
 
 def state(seed=0, **changes):
@@ -174,6 +175,19 @@ def test_weights_that_are_the_same_or_not_finite_are_said(tmp_path):
                 open_ends(zoo.perceptron(), *pair, x)
     half = open_ends(zoo.perceptron(), one, saved(tmp_path, "half.pt", state(0) | {"2.bias": torch.ones(3)}), x)
     assert ([axis.name for axis in half.axes], half.identical) == (["2"], ("0",))
+
+
+def test_networks_of_the_book_by_name(tmp_path):
+    for name, shape, classes in (("resnet8-w4", (3, 16, 16), 7), ("mlp-5", (1, 8, 8), 3), ("gpt-d8-l1", (16,), 11)):
+        built = build_model(name, shape, classes)
+        checkpoint = saved(tmp_path, f"{name}.pt", built.state_dict())
+        found = load_model(name, checkpoint, shape)
+        assert {key: value.shape for key, value in found.state_dict().items()} == {
+            key: value.shape for key, value in built.state_dict().items()
+        }
+        assert not found.training
+    with pytest.raises(lmc.LmcError, match=r"has no fc\.bias; must be a checkpoint of that network"):
+        load_model("resnet8", checkpoint, (3, 16, 16))
 
 
 def test_models_by_name(tmp_path):
