@@ -10,10 +10,25 @@ from pathlib import Path
 import yaml
 
 from lmclib.code.fingerprint import source_closure
-from lmclib.files import DIGITS
+from lmclib.files import DIGITS, read_json
 from lmclib.root import RESULTS, ROOT
+from lmclib.store.results import REPRODUCED
 
 LAST = ("preface", "ledger")  # they show what the other chapters stored, so they run after them
+# minutes that the long ones take, of one core at profile digits, in the order in which they begin: the longest first, so that in the
+# end no core waits for one; but early the one whose networks others measure, too
+MINUTES = {
+    "resnet_forking": 19,
+    "layerwise_barriers": 10,
+    "architectures": 18,
+    "robustness": 17,
+    "learning_rate": 13,
+    "hessian_predictions": 12,
+    "federated": 6,
+    "beyond_second_order": 3,
+    "deep_linear": 3,
+    "solutions": 2,
+}
 
 
 @dataclass(frozen=True)
@@ -24,6 +39,11 @@ class Chapter:
     source: Path
     key: str
     folder: Path
+
+    @property
+    def minutes(self) -> int:
+        """About how long it takes, beside the others."""
+        return MINUTES.get(self.name, 1)
 
     @property
     def executed(self) -> Path:
@@ -57,7 +77,7 @@ def find_chapters(parameters: Mapping[str, str], folder: Path, root: Path = ROOT
     common = _digest(parameters, sys.version_info[:2], (root / "requirements.lock").read_bytes())
     chapters: list[Chapter] = []
     measured = [common]  # of all that decides what other chapters store
-    for name in sorted(chapter_names(root), key=lambda name: name in LAST):
+    for name in sorted(chapter_names(root), key=_place):
         source = root / "book" / f"{name}.ipynb"
         code = code_cells(source)
         reached = sorted(source_closure("\n".join(_without_magics(cell) for cell in code)).items())
@@ -65,6 +85,10 @@ def find_chapters(parameters: Mapping[str, str], folder: Path, root: Path = ROOT
         measured.append(own)
         chapters.append(Chapter(name, source, _digest(*(measured if name in LAST else (common, own))), folder))
     return chapters
+
+
+def _place(name: str) -> tuple[bool, int]:
+    return name in LAST, list(MINUTES).index(name) if name in MINUTES else len(MINUTES)
 
 
 def code_cells(source: Path) -> list[str]:
@@ -78,12 +102,16 @@ def _without_magics(cell: str) -> str:
 
 
 def _committed(results: Path, chapter: str) -> list[bytes]:
-    """What is committed of a chapter: tables, by the summaries that list them, rows of the ledger, and what carries its name."""
+    """What is committed of a chapter: tables, by the summaries that list them, what came of measuring these again, rows of the ledger,
+    and what carries its name.
+    """
     summaries = sorted(results.glob(f"chapters/*/{chapter}.json"))
     tables = {name for path in summaries for name in json.loads(path.read_text())["questions"]}
     files = [path for name in sorted(tables) for path in sorted((results / name).glob("*"))]
     files += [*summaries, *sorted(results.glob(f"ledger/*/{chapter}.json")), *sorted(results.glob(f"{chapter}.*"))]
-    return [path.relative_to(results).as_posix().encode() + path.read_bytes() for path in files]
+    again = {name: said for name, said in read_json(results / REPRODUCED).items() if name in tables}
+    said = [repr(sorted(again.items())).encode()] if again else []
+    return [path.relative_to(results).as_posix().encode() + path.read_bytes() for path in files] + said
 
 
 def _digest(*parts: object) -> str:

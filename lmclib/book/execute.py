@@ -19,16 +19,18 @@ from lmclib.runs.workers import Workers, current_workers, stop_if_unwanted
 
 TIMEOUT = 1800  # seconds a cell may take
 TRIES = 2  # a kernel can die before it says anything: two kernels sometimes draw the same port
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"  # notebooks take minutes or seconds, so their number says little
 REPORTS = ROOT / "reports"  # where a chapter that failed is left
 
 
 @dataclass(frozen=True, eq=False)
 class Execution:
-    """A notebook to execute: where it is, where its executed copy goes, and what papermill puts in."""
+    """A notebook to execute: where it is, where its executed copy goes, what papermill puts in, and how long it takes beside others."""
 
     source: Path
     target: Path
     parameters: Mapping[str, str]
+    weight: float = 1
 
 
 def execute_all(chapters: Sequence[Chapter], parameters: Mapping[str, str]) -> None:
@@ -41,10 +43,10 @@ def execute_all(chapters: Sequence[Chapter], parameters: Mapping[str, str]) -> N
     for left in {part for chapter in chapters for part in chapter.folder.glob("*.part.ipynb")}:
         left.unlink()  # by a build that was killed: nobody else builds here now
     for wave in ([c for c in chapters if c.name not in LAST], [c for c in chapters if c.name in LAST]):
-        todo = {Execution(c.source, c.executed, parameters): c for c in wave if not c.executed.exists()}
+        todo = {Execution(c.source, c.executed, parameters, c.minutes): c for c in wave if not c.executed.exists()}
         if not todo or failures:
             continue
-        for done, error in executed(todo, "run chapters", "chapter"):
+        for done, error in executed(todo, "run chapters"):
             if error is not None:
                 failures.append(str(error))
                 continue
@@ -56,7 +58,7 @@ def execute_all(chapters: Sequence[Chapter], parameters: Mapping[str, str]) -> N
 
 
 def executed(
-    todo: Collection[Execution], what: str, unit: str, progress: bool = True
+    todo: Collection[Execution], what: str, progress: bool = True
 ) -> Iterator[tuple[Execution, Exception | None]]:
     """Run notebooks, each by a worker; each as it ends, with what went wrong in it.
 
@@ -65,7 +67,6 @@ def executed(
     Args:
         todo: what to execute.
         what: it does, as the progress bar says.
-        unit: of the bar.
         progress: whether to show one.
 
     Raises:
@@ -76,11 +77,13 @@ def executed(
     there = current_workers()
     with (
         nullcontext(there) if there else Workers(min(joblib.cpu_count(), len(todo))) as workers,
-        tqdm(total=len(todo), desc=what, unit=unit, disable=not progress) as bar,
+        tqdm(total=sum(one.weight for one in todo), bar_format=BAR, smoothing=0, disable=not progress) as bar,
     ):
+        bar.set_description(f"{what}, 0 of {len(todo)}")
         jobs = {workers.submit("notebook", execute, one, REPORTS): one for one in todo}
-        for one, error in workers.outcomes(jobs):
-            bar.update()
+        for n, (one, error) in enumerate(workers.outcomes(jobs), 1):
+            bar.set_description(f"{what}, {n} of {len(todo)}", refresh=False)
+            bar.update(one.weight)
             yield one, error
 
 

@@ -18,10 +18,9 @@ from lmclib.provenance import provenance
 from lmclib.runs.family import Family
 from lmclib.store.address import address
 from lmclib.store.dry_run import DryRun, NotRun, dry_run
-from lmclib.store.results import committed_results
+from lmclib.store.results import REPRODUCED, committed_results
 from lmclib.store.tables import Answer, Question
 
-REPRODUCED = "reproduced.json"  # among the committed results: what came of each table, by its name
 # what became of a table: measured now, by today's code before, or not, as a network that it needs is not committed
 MEASURED, BEFORE, NO_NETWORKS = "measured", "before", "no networks"
 

@@ -148,7 +148,7 @@ class Swept:
             key = address({"chapter": chapter.key, "given": given})
             todo.append(Execution(chapter.source, folder / f"{chapter.name}-{i + 1:03d}.{key}.ipynb", given))
         missing = [one for one in todo if not one.target.exists()]
-        failed = [str(error) for _, error in executed(missing, "notebooks", "notebook", progress) if error is not None]
+        failed = [str(error) for _, error in executed(missing, "notebooks", progress) if error is not None]
         if failed:
             raise LmcError("\n".join(failed))
         return [one.target for one in todo]

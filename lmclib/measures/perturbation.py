@@ -249,7 +249,7 @@ def perturbation_table(
         [2.0, 2.0, 2.0, 2.0, 2.0]
     """
     _check(cube, sigma, draws, directions, protocol, snapshots)
-    chosen, tables, passes = _known(layers, cube.layers), [], 0
+    chosen, found, passes = _known(layers, cube.layers), [], 0
     for model in into:
         centre = Centre(cube, model)
         if not centre.norms[NETWORK]:
@@ -257,17 +257,19 @@ def perturbation_table(
         names = [layer for layer in chosen if centre.norms[layer]]
         spans = _spans(centre, snapshots) if snapshots is not None else {}
         start = cube(0.0 if model == "1" else 1.0)
+        loss, error = start.loss.item(), start.error.item()
         for direction in directions:
             take = _fresh if protocol == "fresh" and direction in (RANDOM, SPREAD) else _line
             for draw in range(1 if direction == AVERAGING else draws):
-                rows = take(centre, direction, names, sigma, spans, (seed, DIRECTIONS.index(direction), draw))
-                table = pd.DataFrame(rows, columns=["layer", "sigma", "length", "loss", "error"])
-                rises = {"loss_rise": table.loss - start.loss.item(), "error_rise": table.error - start.error.item()}
-                tables.append(table.assign(into=model, direction=direction, draw=draw, **rises))
+                steps = take(centre, direction, names, sigma, spans, (seed, DIRECTIONS.index(direction), draw))
+                found += [
+                    (layer, model, direction, draw, s, length, there, wrong, there - loss, wrong - error)
+                    for layer, s, length, there, wrong in steps
+                ]
         passes += centre.passes + 1
-    found = pd.concat([table for table in tables if len(table)], ignore_index=True)[COLUMNS]
-    found.attrs["passes"] = passes
-    return found
+    table = pd.DataFrame(found, columns=COLUMNS)  # one of all rows, as one for each draw takes longer than its steps
+    table.attrs["passes"] = passes
+    return table
 
 
 def snapshot_ranks(centre: Centre, snapshots: Sequence[Mapping[str, Tensor]]) -> dict[str, int]:

@@ -10,6 +10,7 @@ from lmclib.root import RESULTS, from_root
 from lmclib.store.tables import Answer, Question
 
 CARDS = "data.json"
+REPRODUCED = "reproduced.json"  # what came of measuring tables of other code again, by their names
 
 
 def committed_results() -> Path:

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from lmclib.book.chapters import find_chapters
+from lmclib.book.chapters import LAST, MINUTES, find_chapters
 from lmclib.root import ROOT
 
 GIVEN = {"profile": "smoke", "store": "data/runs"}
@@ -79,3 +79,21 @@ def test_an_edit_of_the_library_reruns_what_reaches_it(monkeypatch):
     before = keys()
     monkeypatch.setattr(chapters, "source_closure", edited)
     assert changed(before, keys()) == {"toy_barriers", "solutions", "preface", "ledger"}
+
+
+def test_what_came_of_measuring_tables_again_reruns_the_chapter_that_says_it(copy):
+    results = copy / "data" / "results"
+    (results / "chapters" / "cifar").mkdir(parents=True)
+    summary = {"chapter": "resnet_forking", "questions": ["a" * 20], "given": {}}
+    (results / "chapters" / "cifar" / "resnet_forking.json").write_text(json.dumps(summary))
+    before = keys(copy)
+    (results / "reproduced.json").write_text(json.dumps({"b" * 20: {"difference": 0}}))
+    assert keys(copy) == before, "no table of any chapter"
+    (results / "reproduced.json").write_text(json.dumps({"a" * 20: {"difference": 0}}))
+    assert changed(before, keys(copy)) == {"resnet_forking", "preface", "ledger"}
+
+
+def test_long_chapters_begin_first_and_those_that_show_what_all_have_stored_last():
+    names = [chapter.name for chapter in find_chapters(GIVEN, ROOT)]
+    assert names[: len(MINUTES)] == list(MINUTES), "each of them is a chapter"
+    assert set(names[-len(LAST) :]) == set(LAST)

@@ -170,7 +170,7 @@ def test_on_a_quadratic_loss_the_mean_rise_is_half_the_squared_length_times_the_
     x = torch.randn(50, 6, generator=g, dtype=torch.float64) * torch.tensor([3, 1, 1, 0.5, 0.1, 2.0])
     ends = ({"weight": w[None].double()} for w in (torch.zeros(6), torch.tensor([1.0, -1, 0, 2, 0, 0])))
     cube = lmc.LayerCube(nn.Linear(6, 1, bias=False), *ends, (x, torch.zeros(50, 1).double()), loss="squared")
-    table = perturbation_table(cube, (1,), 4000, [RANDOM], layers=["network"])
+    table = perturbation_table(cube, (1,), 2000, [RANDOM], layers=["network"])
     trace, r = 2 * float((x**2).sum() / len(x)), np.sqrt(6)
     expected = r**2 * trace / (2 * 6)
     error = table.loss_rise.std() / np.sqrt(len(table))
