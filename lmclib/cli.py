@@ -71,6 +71,11 @@ def _given(parameters: Iterable[str]) -> dict[str, str]:
     return absolute_paths(given, Path.cwd())
 
 
+def _trained_on(data: str | None) -> dict[str, str]:
+    """The data set that committed networks were trained on, where it is said."""
+    return {} if data is None else _given([f"data{PAIR}{data}"])
+
+
 def _absolute(path: Path) -> Path:
     """A path as it is meant on a command line, from the current folder: the library takes relative ones from the repository's root."""
     return Path(path).expanduser().absolute()
@@ -99,6 +104,15 @@ Parameters = Annotated[
 StoreFolder = Annotated[
     Path | None,
     typer.Option("--store", metavar="DIR", help="Where runs are stored.", show_default="data/runs of the repository"),
+]
+TrainedOn = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="NAME",
+        help="What the networks were trained on, as it is called on this machine: cifar10 or folder:PATH.",
+        show_default="cifar10, or as it was called when they were",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="As plain JSON.")]
 
@@ -351,17 +365,17 @@ def _reproduced(again: Sequence[dict | None]) -> tuple[str, str]:
     return str(len(done)), f"{worst['difference']:.1g} ({worst['column']})"
 
 
-@results_app.command("reproduce", cls=_WithParameters)
+@results_app.command("reproduce")
 def reproduce(
     fail_above: Annotated[
         float | None, typer.Option(metavar="X", min=0, help="Exit with status 1 where a number differs by more.")
     ] = None,
+    data: TrainedOn = None,
     as_json: AsJson = False,
-    p: Parameters = [],  # noqa: B006 - as above
 ) -> None:
     """Measure the committed tables of other code again by today's, where their networks are committed, too, and compare.
 
-    Example: `lmclib results reproduce --fail-above 1e-4 -p data "folder:CIFAR-10 (JPEG copy)"`
+    Example: `lmclib results reproduce --fail-above 1e-4 --data "folder:CIFAR-10 (JPEG copy)"`
 
     Out comes a row for the tables of one chapter and kind: how many were measured again, and the largest difference between any two
     numbers. It is written down in data/results/reproduced.json after every table, so that a run that was stopped goes on; captions
@@ -370,7 +384,7 @@ def reproduce(
     from lmclib.book.reproduce import NO_NETWORKS, reproduce
     from lmclib.terminal import print_json, print_table
 
-    rows = reproduce(_given(p), progress=True)
+    rows = reproduce(_trained_on(data), progress=True)
     done = [row for row in rows if row["status"] != NO_NETWORKS]
     if as_json:
         print_json(rows)
@@ -385,6 +399,29 @@ def reproduce(
         )
     if fail_above is not None and any(not row["alike"] or row["difference"] > fail_above for row in done):
         raise typer.Exit(FAILED)
+
+
+@results_app.command("predict")
+def predict_results(data: TrainedOn = None) -> None:
+    """Predict the barriers between the committed networks from curvature at their ends, beside what is measured.
+
+    Example: `lmclib results predict --data "folder:CIFAR-10 (JPEG copy)"`
+
+    Out come, for every pair of siblings, the barrier of the whole network, measured and predicted, and how well predictions rank its
+    layers; all of it is written to data/results, from where the chapter on predictions shows it. Nothing is trained.
+    """
+    from lmclib.book.first_look import measure_first_look
+    from lmclib.measures.agreement import agreements
+    from lmclib.terminal import print_table
+
+    table = measure_first_look(**_trained_on(data))
+    ranks = agreements(table.query("what == 'single layers'"), ["pair", "method"]).spearman
+    whole = table.query("what == 'whole network'")
+    rows = [
+        (row.pair, row.method, f"{row.actual:.4f}", f"{row.predicted:.4f}", f"{ranks[row.pair, row.method]:.2f}")
+        for row in whole.itertuples()
+    ]
+    print_table(("pair", "method", "measured", "predicted", "rank correlation of layers"), rows)
 
 
 @store_app.command("list")
