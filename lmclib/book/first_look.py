@@ -43,9 +43,8 @@ class CommittedPair:
     def label(self, n_train: int) -> str:
         """What tells it from the others, in words."""
         recipe = self.about["recipe"]
-        norm = "no normalisation" if str(self.about["model"]).endswith(("-fixup", "-none")) else "batch norm"
         again = ", full length after the fork" if recipe["schedule_after_fork"] == "reset" else ""
-        return f"{norm}, fork {self.fork_epoch(n_train):g}, rate {recipe['lr']:g}{again}"
+        return f"{self.about['model']}, fork {self.fork_epoch(n_train):g}, rate {recipe['lr']:g}{again}"
 
 
 def committed_pairs() -> list[CommittedPair]:
