@@ -107,6 +107,7 @@ def guard(owner: int, command: Sequence[str]) -> int:
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what loses its parent becomes this process's child, so that nothing escapes
+    _set_priority_of_session()
     try:
         child = subprocess.Popen(command, preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
     except OSError as error:
@@ -120,6 +121,12 @@ def guard(owner: int, command: Sequence[str]) -> int:
     if status is None:
         return 128 + signal.SIGTERM
     return status if status >= 0 else 128 - status  # as a shell says by which signal a command was ended
+
+
+def _set_priority_of_session() -> None:
+    """Linux may share out time by sessions first, and a new one has the usual priority: give it the one that this process inherited."""
+    with suppress(OSError), open("/proc/self/autogroup", "w") as file:
+        file.write(str(os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def _prctl(option: int, value: int) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 from tagged import alive, bounded, commands, tagged_environment, until
@@ -132,3 +133,19 @@ def test_a_guard_that_comes_too_late_starts_nothing_that_lasts(tmp_path):
     command = [sys.executable, "-P", processes.__file__, str(gone.pid), "sleep", "600"]
     assert subprocess.run(command, env=environment, check=False).returncode == 128 + signal.SIGTERM
     assert not alive(environment)
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this system does not share out time by sessions")
+def test_a_low_priority_is_that_of_the_session_too():
+    """Else a campaign at the lowest priority takes as much of the machine as whatever else it does."""
+    code = "\n".join(
+        [
+            "import os",
+            "from lmclib.processes import ChildProcesses",
+            "os.nice(7)",
+            "with ChildProcesses() as processes:",
+            "    print(processes.run(['cat', '/proc/self/autogroup'], capture_output=True, text=True).stdout)",
+        ]
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[1:] == ["nice", "7"]

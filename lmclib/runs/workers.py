@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from distributed import Future
 
 POLL = 0.05  # seconds between two looks for what is done, and whether Dask still works
+# of each Dask process: how often it looks at itself. By default up to a hundred times a second, which takes a tenth of two cores from
+# what is trained beside it
+RARELY = {
+    "DASK_DISTRIBUTED__WORKER__PROFILE__INTERVAL": "1s",
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
+    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "10s",
+}
 REACHED = 10  # seconds within which a scheduler that is there answers
 
 
@@ -255,6 +262,7 @@ def _start_dask(processes: ChildProcesses, found: Path, workers: int) -> list[Po
     dask = [sys.executable, "-m", "dask"]
     environment = {
         **os.environ,
+        **RARELY,
         "DASK_LOGGING__DISTRIBUTED": "critical",  # what goes wrong is raised here
         "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "None",  # who is silent may be paused; whose process ends is known at once
     }
