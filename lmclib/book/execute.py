@@ -17,7 +17,6 @@ from lmclib.processes import ChildProcesses
 from lmclib.root import ROOT
 from lmclib.runs.workers import Workers, current_workers, stop_if_unwanted
 
-TIMEOUT = 1800  # seconds a cell may take
 TRIES = 2  # a kernel can die before it says anything: two kernels sometimes draw the same port
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"  # notebooks take minutes or seconds, so their number says little
 REPORTS = ROOT / "reports"  # where a chapter that failed is left
@@ -101,7 +100,8 @@ def execute(one: Execution, reports: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     working = target.with_suffix(".part.ipynb")
     options = [item for name, value in one.parameters.items() for item in ("-p", name, value)]
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--execution-timeout", str(TIMEOUT)]
+    # a cell has no time limit: on a slow or busy machine training takes many times as long as here, and a kernel that dies is noticed
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar"]
     environment = {**os.environ, "LMC_STATIC": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # which Dask sets for its workers
     with ChildProcesses() as processes:

@@ -25,6 +25,7 @@ from lmclib.store.results import committed_results
 from lmclib.training.recipe import Recipe, steps_per_epoch
 
 FILE = "hessian_predictions.first_look.json"  # among the committed results
+COLUMNS = ["layer", "what", "method", "predicted", "actual", "pair", "fork_epoch"]
 EXAMPLES = 1_000  # of the training split, evenly spaced
 
 
@@ -109,7 +110,7 @@ def first_look() -> tuple[pd.DataFrame, str]:
     """What is committed of it, and the caption: data, seed, hardware, date and commit; an empty table where nothing is."""
     said = read_json(committed_results() / FILE)
     if not said:
-        return pd.DataFrame(), ""
+        return pd.DataFrame(columns=COLUMNS), "none is committed"
     caption = (
         f"{said['examples']:,} training images of {said['data']}, seed {said['seed']}; {said['hardware']}, PyTorch "
         f"{said['packages']['torch']}, {said['date']}, commit {said['commit']}"
