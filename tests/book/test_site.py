@@ -62,7 +62,7 @@ FIGURES = {
     "resnet_forking": 4,
     "deep_linear": 4,
     "layerwise_barriers": 5,
-    "hessian_predictions": 4,
+    "hessian_predictions": 5,
     "beyond_second_order": 3,
     "architectures": 2,
     "learning_rate": 2,
