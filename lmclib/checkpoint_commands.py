@@ -389,7 +389,7 @@ def _say_merged(merged: "Merged", as_json: bool) -> None:
 
 
 def _judge(barrier: float, fail_above: float | None) -> None:
-    if fail_above is not None and barrier > fail_above:
+    if fail_above is not None and not barrier <= fail_above:  # NaN is below nothing
         typer.echo(f"{barrier:.4f} is above {fail_above:g}", err=True)
         raise typer.Exit(ABOVE)
 

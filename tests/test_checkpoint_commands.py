@@ -4,6 +4,7 @@ import json
 import re
 import sys
 
+import numpy as np
 import pytest
 import torch
 import zoo
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 import lmclib as lmc
 from lmclib import cli
 from lmclib.errors import LmcError
+from lmclib.networks.build import build_model
 from lmclib.runs.pairs import sibling_pairs
 
 MLP = "zoo:perceptron(width=6)"
@@ -334,3 +336,37 @@ def test_what_the_book_trained_is_measured_by_its_names(tmp_path, model, data):
     (pair,) = sibling_pairs([family], epochs=(-1,))
     alone = lmc.barrier_curve(pair.cube("test", examples=300), 3)
     assert [row["loss"] for row in found["points"]] == pytest.approx(alone.loss.tolist(), rel=1e-6)
+
+
+def test_a_text_of_another_alphabet_is_refused(tmp_path):
+    """Its characters would be numbered otherwise than in training, and every loss be wrong."""
+    spec = lmc.ForkSpec(
+        model="gpt-d8-l1", data="topics@16", fork_epochs=(0,), recipe=lmc.Recipe(epochs=1, batch_size=1024)
+    )
+    family = lmc.fork(spec, store=tmp_path, progress=False)
+    files = [next((tmp_path / family.child_address(0, k)).glob("*.safetensors")) for k in range(2)]
+    (tmp_path / "other.txt").write_text("to be or not to be " * 50)
+    done = invoke("barrier", *files, "--model", "gpt-d8-l1", "--data", f"text:{tmp_path / 'other.txt'}@16")
+    assert done.exit_code == 1
+    assert re.search(
+        r"has 7 classes or characters, and the model \d+ outputs; must be what it was trained on", done.stderr
+    )
+
+
+def test_junk_and_single_numbers_are_one_line(tmp_path):
+    a, b = two_files(tmp_path, zoo.perceptron)
+    np.savez(tmp_path / "single.npz", x=np.float32(3), y=np.int64(3))
+    done = invoke("barrier", a, b, "--model", MLP, "--data", tmp_path / "single.npz")
+    assert done.exit_code == 1
+    assert "x or y is a single number" in done.stderr
+    for junk in (b"#!/bin/sh\necho hello\n", b"hello world this is text", bytes(range(256)) * 4):
+        (tmp_path / "junk.pt").write_bytes(junk)
+        done = invoke("barrier", a, tmp_path / "junk.pt", "--model", MLP, "--data", "digits")
+        assert done.exit_code == 1
+        assert re.search(r"junk\.pt: (is no checkpoint|is damaged or no checkpoint|needs code)", done.stderr)
+        assert done.stderr.count("\n") == 1, "one line"
+
+
+def test_nothing_is_below_nan(tmp_path):
+    a, b = two_files(tmp_path, lambda: build_model("mlp-6", (1, 8, 8), 10))
+    assert invoke("barrier", a, b, "--model", "mlp-6", "--data", "digits", "--fail-above", "nan").exit_code != 0

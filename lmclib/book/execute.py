@@ -18,7 +18,7 @@ from lmclib.root import ROOT
 from lmclib.runs.workers import Workers, current_workers, stop_if_unwanted
 
 TRIES = 2  # a kernel can die before it says anything: two kernels sometimes draw the same port
-BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"  # notebooks take minutes or seconds, so their number says little
+BAR = "{desc}{percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"  # notebooks take minutes or seconds, so their number says little
 REPORTS = ROOT / "reports"  # where a chapter that failed is left
 
 
@@ -79,7 +79,8 @@ def executed(
         tqdm(total=sum(one.weight for one in todo), bar_format=BAR, smoothing=0, disable=not progress) as bar,
     ):
         bar.set_description(f"{what}, 0 of {len(todo)}")
-        jobs = {workers.submit("notebook", execute, one, REPORTS): one for one in todo}
+        # by falling priority, as Dask takes what comes within a tenth of a second in any order
+        jobs = {workers.submit("notebook", execute, one, REPORTS, priority=-i): one for i, one in enumerate(todo)}
         for n, (one, error) in enumerate(workers.outcomes(jobs), 1):
             bar.set_description(f"{what}, {n} of {len(todo)}", refresh=False)
             bar.update(one.weight)

@@ -67,8 +67,10 @@ def reproduce(given: Mapping[str, object], progress: bool = True) -> list[dict[s
     for chapter, profile in _chapters():
         with tempfile.TemporaryDirectory() as store:
             asked = _asked(chapter, profile, given, store)
-            for one in tqdm(asked, desc=chapter, unit="table", disable=not progress, leave=False):
-                rows.append({"name": one.question.name, "chapter": chapter, "kind": one.question.kind, **_again(one)})
+            with tqdm(asked, desc=chapter, unit="table", disable=not progress, leave=False) as bar:
+                for one in bar:
+                    about = {"name": one.question.name, "chapter": chapter, "kind": one.question.kind}
+                    rows.append({**about, **_again(one)})
     return rows
 
 

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from lmclib.book.measuring import absolute_paths, chapter_settings
 from lmclib.book.settings import checked_value
 from lmclib.errors import LmcError
-from lmclib.measures.barriers import barrier_curve
+from lmclib.measures.barriers import alpha_grid, barrier_curve
 from lmclib.measures.controls import parameter_set_barriers, random_set_barriers
 from lmclib.measures.geometry import layer_distances
 from lmclib.measures.layerwise import (
@@ -130,6 +130,11 @@ class Measure(BaseModel):
         for one in taken:
             if one.default is one.empty and one.name not in self.options:
                 yield f"measure.options.{one.name}", f"is missing; {self.name} needs it"
+        if "alphas" in known and (alphas := self.options.get("alphas")) is not None:
+            try:
+                alpha_grid(alphas)
+            except LmcError as error:
+                yield "measure.options.alphas", SAID.fullmatch(str(error))["said"]
 
 
 @dataclass(frozen=True)
@@ -279,11 +284,11 @@ class ForkSweep(Sweep):
             raise LmcError(f"unknown parameter; a fork has {', '.join((*FORK, *RECIPE))}")
         model = ForkSpec if name in FORK else Recipe
         try:
-            checked = getattr(model.model_validate({name: value}), name)
+            checked = getattr(model(**{name: value}), name)
             if name == "model":
                 model_factory(checked)
-        except ValidationError as error:
-            raise LmcError(_said(error.errors()[0])) from None
+            if name == "siblings" and checked < 2:
+                raise LmcError("siblings: must be at least 2, as every two of them are measured")
         except LmcError as error:
             raise LmcError(SAID.fullmatch(str(error))["said"]) from None
         return checked

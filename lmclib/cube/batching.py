@@ -22,10 +22,16 @@ class Batching:
         device: where.
         dtype: the floating type of inputs and targets; whole numbers stay what they are.
         size: examples at a time where data are a pair of tensors; by default as many as suit what is computed.
+        classes: whether whole numbers among the targets are classes, from 0 on.
+
+    Raises:
+        LmcError: a size below 1.
     """
 
-    def __init__(self, device: torch.device, dtype: torch.dtype, size: int | None):
-        self.device, self.dtype, self.size = device, dtype, size
+    def __init__(self, device: torch.device, dtype: torch.dtype, size: int | None, classes: bool = False):
+        if size is not None and size < 1:
+            raise LmcError(f"batch_size={size}: must be at least 1")
+        self.device, self.dtype, self.size, self.classes = device, dtype, size, classes
 
     def of(self, data: Batches, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of data; a pair of tensors in pieces as the user wants them, or of some size."""
@@ -33,7 +39,14 @@ class Batching:
             size = self.size or size or DEFAULT[self.device.type != "cpu"]
             data = zip(*(part.split(size) for part in data), strict=True)
         for batch in data:
-            x, y = map(self._here, batch)
+            x, y = batch
+            if self.classes and not y.is_floating_point():
+                if y.device.type == "cpu" and len(y) and int(y.min()) < 0:
+                    raise LmcError(
+                        f"data: targets hold {int(y.min())}; must be classes from 0 on: leave such examples out"
+                    )
+                y = y.long()
+            x, y = self._here(x), self._here(y)
             if len(x) != len(y):
                 raise LmcError(
                     f"data: {len(x)} inputs and {len(y)} targets in a batch; both go along the first dimension"
@@ -43,6 +56,41 @@ class Batching:
     def _here(self, part: Tensor) -> Tensor:
         part = part.to(self.device, non_blocking=True)
         return part.to(self.dtype) if part.is_floating_point() else part
+
+
+def check_data(data: object, name: str = "data") -> None:
+    """Check that data are a pair of tensors, or give batches again at every pass.
+
+    Args:
+        data: anything.
+        name: how messages call it.
+
+    Raises:
+        LmcError: they are not, or are empty.
+
+    Example:
+        >>> check_data(iter([(torch.zeros(2, 3), torch.zeros(2))]))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        lmclib.errors.LmcError: data: gives its batches only once; must be a pair of tensors (x, y), or ...
+    """
+    allowed = "a pair of tensors (x, y), or what gives batches (x, y) again at every pass, such as a list of them or a DataLoader"
+    if is_pair(data):
+        sizes = [len(part) if part.dim() else 0 for part in data]
+        if sizes[0] != sizes[1] or not sizes[0]:
+            raise LmcError(f"{name}: {sizes[0]} inputs and {sizes[1]} targets; must be as many, and at least one")
+        return
+    if isinstance(data, str | bytes | dict) or not isinstance(data, Iterable):
+        raise LmcError(f"{name}: is a {type(data).__name__}; must be {allowed}")
+    if iter(data) is data:  # a generator: the first look at it would already take a batch
+        raise LmcError(f"{name}: gives its batches only once; must be {allowed}")
+    first = next(iter(data), None)
+    if first is None:
+        raise LmcError(f"{name}: is empty; must be {allowed}")
+    if not (
+        isinstance(first, tuple | list) and len(first) == 2 and all(map(torch.is_tensor, first)) and first[0].dim()
+    ):
+        raise LmcError(f"{name}: gives a {type(first).__name__} that is no batch (x, y); must be {allowed}")
 
 
 def is_pair(data: Batches) -> bool:

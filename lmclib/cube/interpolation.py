@@ -27,9 +27,12 @@ class Interpolation:
         """Any accepted form of points, a number (all layers), (L,) or (n, L), as (n, L) float64.
 
         Raises:
-            LmcError: another shape.
+            LmcError: another shape, or no finite numbers.
         """
-        points = torch.as_tensor(a, dtype=torch.float64)
+        try:
+            points = torch.as_tensor(a, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError):
+            raise LmcError(f"a={a!r}: must be numbers, one for all layers or one entry a layer") from None
         n_layers = len(self.layers)
         if points.dim() == 0:
             points = points.expand(n_layers)
@@ -38,6 +41,10 @@ class Interpolation:
             shape = tuple(torch.as_tensor(a).shape)
             raise LmcError(
                 f"a: has shape {shape}; must be a number, ({n_layers},) or (n, {n_layers}), one entry a layer"
+            )
+        if not len(points) or not bool(points.isfinite().all()):
+            raise LmcError(
+                "a: is empty, or holds NaN or infinite numbers; must be at least one point of finite numbers"
             )
         return points
 
@@ -73,6 +80,9 @@ def check_states(model: nn.Module, t1: Mapping[str, Tensor], t2: Mapping[str, Te
             if shapes[0].get(key) != other.get(key):
                 mine, theirs = shapes[0].get(key, "absent"), other.get(key, "absent")
                 raise LmcError(f"{name}: is of another architecture at {key!r}: {theirs} where the model has {mine}")
+    for key, value in t1.items():
+        if value.dtype != t2[key].dtype:
+            raise LmcError(f"t2: {key!r} is {t2[key].dtype} where t1's is {value.dtype}; must be of one type")
     for name, state in (("t1", t1), ("t2", t2)):
         for key, value in state.items():
             if value.is_floating_point() and not bool(value.isfinite().all()):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lmclib.cube.batching import Batches, Batching, HalvedBatches, is_pair, largest_value
+from lmclib.cube.batching import Batches, Batching, HalvedBatches, check_data, is_pair, largest_value
 from lmclib.cube.derivatives import Derivatives
 from lmclib.cube.interpolation import Interpolation, check_states
 from lmclib.cube.losses import LOSSES, n_wrong
@@ -70,7 +70,7 @@ class LayerCube:
             the Hessian four, outputs with k derivatives $2^k$.
 
     Raises:
-        LmcError: state dicts of different architectures, NaN weights, an unknown loss or treatment of statistics, a partition that
+        LmcError: state dicts of different architectures, NaN weights, data that are empty or give their batches only once, an unknown loss or treatment of statistics, a partition that
             misses or repeats a parameter.
 
     Example:
@@ -98,13 +98,16 @@ class LayerCube:
             raise LmcError(f"norm_stats={norm_stats!r}: must be 'interpolate' or 'recompute'")
         if not callable(loss) and loss not in LOSSES:
             raise LmcError(f"loss={loss!r}: must be one of {', '.join(LOSSES)}, or a callable(outputs, y)")
+        check_data(data)
+        if norm_data is not None:
+            check_data(norm_data, "norm_data")
         self.device = torch.device(next(iter(t1.values())).device if device is None else device)
         t1, t2 = ({key: value.to(self.device) for key, value in t.items()} for t in (t1, t2))
         self.loss = loss if callable(loss) else LOSSES[loss]
         self.norm_stats = norm_stats
         self.data, self.norm_data = data, data if norm_data is None else norm_data
         self.dtype = next(value.dtype for value in t1.values() if value.is_floating_point())
-        self.batching = Batching(self.device, self.dtype, batch_size)
+        self.batching = Batching(self.device, self.dtype, batch_size, classes=loss == "cross_entropy")
         x = next(self.batching.of(self.data))[0][:2]
         self.model = copied(model).to(self.device, self.dtype)
         self.model.load_state_dict(t1)  # for its integer buffers

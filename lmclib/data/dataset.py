@@ -114,6 +114,8 @@ class Dataset:
         """The normalised examples and the targets of split `train` or `test`, as a `LayerCube` takes them: all, or some evenly spaced."""
         if split not in ("train", "test"):
             raise LmcError(f"split={split!r}: must be 'train' or 'test'")
+        if examples is not None and examples < 1:
+            raise LmcError(f"examples={examples}: must be at least 1")
         x, y = getattr(self, split).x, getattr(self, split).y
         if examples is not None and examples < len(y):
             chosen = torch.linspace(0, len(y) - 1, examples).round().long().to(y.device)

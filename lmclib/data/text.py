@@ -103,7 +103,7 @@ def _context(name: str) -> tuple[str, int]:
     asked, at, number = name.rpartition("@")
     if not at or "/" in number:
         return name, CONTEXT
-    if not number.isdigit() or not int(number):
+    if not number.isdecimal() or not int(number):
         raise LmcError(f"data={name!r}: the context after @ must be a whole number of characters, at least 1")
     return asked, int(number)
 

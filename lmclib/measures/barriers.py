@@ -1,6 +1,7 @@
 """Barriers: how much worse the models on the segment are than the straight line between its ends."""
 
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ def barrier_curve(cube: LayerCube, alphas: int | Sequence[float] = 25) -> pd.Dat
         One row a point: `alpha`, `loss`, `error`, `loss_barrier`, `error_barrier`.
 
     Raises:
-        LmcError: fewer than two points, or points outside [0, 1].
+        LmcError: no point, fewer than two evenly spaced ones, or points outside [0, 1].
 
     Source:
         Landscaping Linear Mode Connectivity, section 3.
@@ -90,7 +91,8 @@ def barrier_evolution(
     Source:
         Landscaping Linear Mode Connectivity, figures 1 and 8 to 12.
     """
-    alphas = alphas if isinstance(alphas, int) else alpha_grid(alphas).tolist()
+    grid = alpha_grid(alphas)
+    alphas = int(alphas) if isinstance(alphas, Integral) else grid.tolist()
     chosen = sibling_pairs(families, fork_epochs, epochs, pairs)
     table = over_pairs(chosen, barrier_curve, split, norm_stats, progress, examples, alphas=alphas)
     return table.drop(columns="relation")
@@ -100,9 +102,27 @@ def alpha_grid(alphas: int | Sequence[float]) -> np.ndarray:
     """Points on the segment: as many evenly spaced ones from 0 to 1, or those that are given.
 
     Raises:
-        LmcError: none, or some outside [0, 1].
+        LmcError: none, some outside [0, 1], or fewer than two evenly spaced ones.
+
+    Example:
+        >>> alpha_grid(3).tolist(), alpha_grid([0.5]).tolist()
+        ([0.0, 0.5, 1.0], [0.5])
     """
-    grid = np.linspace(0, 1, alphas) if isinstance(alphas, int) else np.asarray(alphas, dtype=float)
-    if grid.ndim != 1 or len(grid) < 1 or grid.min() < 0 or grid.max() > 1:
-        raise LmcError(f"alphas={alphas!r}: must be at least one number in [0, 1], or how many evenly spaced ones")
+    if isinstance(alphas, Integral) and not isinstance(alphas, bool) and alphas >= 2:
+        return np.linspace(0, 1, int(alphas))
+    if (grid := unit_points(alphas)) is None:
+        raise LmcError(
+            f"alphas={alphas!r}: must be at least one number in [0, 1], or how many evenly spaced ones, 2 or more"
+        )
     return grid
+
+
+def unit_points(alphas: object) -> np.ndarray | None:
+    """One or more numbers in [0, 1] as an array; None for anything else."""
+    try:
+        grid = np.asarray(alphas, dtype=float)
+    except (TypeError, ValueError):
+        return None
+    return (
+        grid if grid.ndim == 1 and len(grid) and bool(((grid >= 0) & (grid <= 1)).all()) else None
+    )  # NaN is in no range

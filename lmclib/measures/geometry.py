@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lmclib.cube.points import LayerCube
+from lmclib.errors import LmcError
 from lmclib.runs.family import Family
 from lmclib.runs.measuring import labelled
 from lmclib.store.roots import Code
@@ -17,10 +18,31 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 State = Mapping[str, Tensor]
 
 
-def flatten(state: State) -> Tensor:
-    """All parameters of a state dict as one float64 vector (p,); normalisation statistics are left out."""
-    kept = [value for key, value in state.items() if key.rpartition(".")[2] not in STATISTICS]
-    return torch.cat([value.detach().double().flatten() for value in kept if value.is_floating_point()])
+def vectors(*states: State) -> list[Tensor]:
+    """All parameters of some state dicts as one float64 vector (p,) each, in the first one's order; normalisation statistics are left out.
+
+    Raises:
+        LmcError: one has other parameters than the first, or none.
+
+    Example:
+        >>> one, two = {"w": torch.ones(1), "b": torch.zeros(1)}, {"b": torch.zeros(1), "w": torch.ones(1)}
+        >>> [vector.tolist() for vector in vectors(one, two)]
+        [[1.0, 0.0], [1.0, 0.0]]
+    """
+    shapes = [{key: tuple(state[key].shape) for key in _parameters(state)} for state in states]
+    if not shapes[0]:
+        raise LmcError("state: holds no parameters; must be a state dict")
+    for other in shapes[1:]:
+        for key in [*shapes[0], *other]:
+            if (one := shapes[0].get(key, "absent")) != (two := other.get(key, "absent")):
+                raise LmcError(f"state: {key!r} is {one} in one and {two} in the other; must be of one architecture")
+    return [torch.cat([state[key].detach().double().flatten() for key in shapes[0]]) for state in states]
+
+
+def _parameters(state: State) -> list[str]:
+    return [
+        key for key, value in state.items() if key.rpartition(".")[2] not in STATISTICS and value.is_floating_point()
+    ]
 
 
 def distance(t1: State, t2: State) -> float:
@@ -30,7 +52,8 @@ def distance(t1: State, t2: State) -> float:
         >>> distance({"w": torch.tensor([0.0, 3.0])}, {"w": torch.tensor([4.0, 0.0])})
         5.0
     """
-    return float((flatten(t2) - flatten(t1)).norm())
+    one, two = vectors(t1, t2)
+    return float((two - one).norm())
 
 
 def layer_distances(cube: LayerCube) -> pd.DataFrame:
@@ -51,7 +74,7 @@ def layer_distances(cube: LayerCube) -> pd.DataFrame:
     rows = []
     for layer in cube.ends.layers:
         one, two = ({key: state[key] for key in layer.parameters} for state in (cube.ends.t1, cube.ends.t2))
-        rows.append({"layer": layer.name, "distance": distance(one, two), "parameters": len(flatten(one))})
+        rows.append({"layer": layer.name, "distance": distance(one, two), "parameters": len(*vectors(one))})
     return pd.DataFrame(rows)
 
 
@@ -64,6 +87,12 @@ def sibling_angle(t1: State, t2: State, base: State | None = None) -> float:
         t2: another one.
         base: the state dict of the base point, the fork for instance; None is the origin.
 
+    Returns:
+        The angle; NaN where one of the two is the base point itself.
+
+    Raises:
+        LmcError: state dicts of different architectures.
+
     Source:
         Landscaping Linear Mode Connectivity, figure 2a.
 
@@ -71,9 +100,11 @@ def sibling_angle(t1: State, t2: State, base: State | None = None) -> float:
         >>> round(sibling_angle({"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([1.0, 1.0])}), 6)
         45.0
     """
-    u, v = flatten(t1), flatten(t2)
-    if base is not None:
-        u, v = u - flatten(base), v - flatten(base)
+    u, v, *at = vectors(t1, t2, *([] if base is None else [base]))
+    if at:
+        u, v = u - at[0], v - at[0]
+    if not (u.any() and v.any()):
+        return float("nan")
     return float(torch.rad2deg(torch.arccos(_cosine(u, v))))
 
 
@@ -90,7 +121,8 @@ def solution_plane_cosine(trajectory1: Sequence[State], trajectory2: Sequence[St
         >>> solution_plane_cosine([still, still], moving)
         [0.0, 1.0]
     """
-    differences = [flatten(t1) - flatten(t2) for t1, t2 in zip(trajectory1, trajectory2, strict=True)]
+    pairs = (vectors(trajectory1[0], t1, t2)[1:] for t1, t2 in zip(trajectory1, trajectory2, strict=True))
+    differences = [one - two for one, two in pairs]
     return [float(_cosine(difference, differences[-1])) for difference in differences]
 
 

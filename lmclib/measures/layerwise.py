@@ -1,5 +1,6 @@
 """Layer-wise barriers: what happens when some of the layers are averaged and the others are not."""
 
+import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 
@@ -9,6 +10,7 @@ import torch
 
 from lmclib.cube.points import LayerCube
 from lmclib.errors import LmcError
+from lmclib.measures.barriers import unit_points
 
 BASELINES = ("models", "cut")
 ORDERS = ("bottom-up", "top-down", "random", "minimal")
@@ -219,7 +221,12 @@ def corners(cube: LayerCube, groups: Groups) -> dict[str, torch.Tensor]:
     Raises:
         LmcError: no groups, an empty one, an unknown layer.
     """
-    items = groups if isinstance(groups, Mapping) else {" + ".join(group): group for group in map(tuple, groups)}
+    items = groups
+    if not isinstance(groups, Mapping):
+        chosen = [tuple(group) for group in groups]
+        items = {" + ".join(group): group for group in chosen}
+        if len(items) < len(chosen):
+            raise LmcError("groups: holds one group twice; must hold each once")
     if not items:
         raise LmcError("groups: must hold at least one group of layers")
     found = {}
@@ -227,7 +234,8 @@ def corners(cube: LayerCube, groups: Groups) -> dict[str, torch.Tensor]:
         if isinstance(group, str) or not len(group) or len(set(group)) < len(group):
             raise LmcError(f"groups: {name!r} is {group!r}; must be one or more layer names, none of them twice")
         if unknown := [layer for layer in group if layer not in cube.layers]:
-            raise LmcError(f"groups: {unknown[0]!r} is no layer; the layers are {', '.join(cube.layers)}")
+            nearest = difflib.get_close_matches(unknown[0], cube.layers, 1, 0.0)[0]
+            raise LmcError(f"groups: {unknown[0]!r} is no layer; the nearest name is {nearest!r}")
         found[name] = torch.tensor([float(layer in group) for layer in cube.layers], dtype=torch.float64)
     return found
 
@@ -239,8 +247,10 @@ def _rows(
     for baseline in baselines:
         if baseline not in BASELINES:
             raise LmcError(f"baseline={baseline!r}: must be one of {', '.join(map(repr, BASELINES))}")
-    if not len(alphas) or min(alphas) < 0 or max(alphas) > 1:
-        raise LmcError(f"alphas={list(alphas)}: must be at least one number in [0, 1]")
+    if (grid := unit_points(alphas)) is None:
+        said = list(alphas) if isinstance(alphas, tuple) else alphas
+        raise LmcError(f"alphas={said!r}: must be at least one number in [0, 1]")
+    alphas = grid.tolist()
     value = _evaluate(cube, named, [0, *alphas, 1] if "cut" in baselines else alphas)
     rows = []
     for name, corner in named.items():

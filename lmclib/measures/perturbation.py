@@ -7,7 +7,7 @@ what they are at the centre.
 """
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -365,6 +365,8 @@ def _known(layers: Sequence[str] | None, names: Sequence[str]) -> list[str]:
     every = [*names, NETWORK]
     if layers is None:
         return every
+    if not layers or len(set(layers)) < len(layers):
+        raise LmcError(f"layers={list(layers)}: must be one or more layers, none of them twice")
     for layer in layers:
         if layer not in every:
             nearest = difflib.get_close_matches(layer, every, 1, 0.0)[0]
@@ -373,7 +375,7 @@ def _known(layers: Sequence[str] | None, names: Sequence[str]) -> list[str]:
 
 
 def _check(
-    cube: LayerCube, sigma: Sequence[float], draws: int, directions: Iterable[str], protocol: str, snapshots: object
+    cube: LayerCube, sigma: Sequence[float], draws: int, directions: Sequence[str], protocol: str, snapshots: object
 ) -> None:
     if NETWORK in cube.layers:
         raise LmcError(
@@ -381,8 +383,10 @@ def _check(
         )
     if not len(sigma) or not all(0 <= s < float("inf") for s in sigma):  # NaN is in no range
         raise LmcError(f"sigma={list(sigma)}: must be one or more finite numbers, none of them below 0")
-    if draws < 1:
-        raise LmcError(f"draws={draws}: must be at least 1")
+    if not isinstance(draws, int) or draws < 1:
+        raise LmcError(f"draws={draws}: must be at least 1, a whole number")
+    if not len(directions):
+        raise LmcError(f"directions: is empty; must hold some of {', '.join(map(repr, DIRECTIONS))}")
     if protocol not in PROTOCOLS:
         raise LmcError(f"protocol={protocol!r}: must be one of {', '.join(map(repr, PROTOCOLS))}")
     for direction in directions:

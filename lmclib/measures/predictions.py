@@ -9,7 +9,7 @@ import torch
 from lmclib.cube.energies import Energies
 from lmclib.cube.points import LayerCube
 from lmclib.errors import LmcError
-from lmclib.measures.barriers import alpha_grid, barrier_curve
+from lmclib.measures.barriers import alpha_grid, barrier_curve, unit_points
 from lmclib.measures.expansion import METHODS, predict_barriers
 from lmclib.measures.layerwise import Groups, corners, group_barriers
 
@@ -95,7 +95,9 @@ def predict_group_barriers(
     Source:
         Landscaping Linear Mode Connectivity, equations 18, 20 and 21.
     """
-    named, grid = corners(cube, groups), alpha_grid(list(alphas))
+    named, grid = corners(cube, groups), unit_points(alphas)
+    if grid is None:
+        raise LmcError(f"alphas={alphas!r}: must be at least one number in [0, 1]")
     if isinstance(cube, Energies):
         if method not in ENERGY_METHODS:
             raise LmcError(f"method={method!r}: energies know {' and '.join(ENERGY_METHODS)}; give the cube for others")

@@ -169,9 +169,14 @@ def _unpickled(file: Path) -> Mapping:
             break
         except pickle.UnpicklingError as error:
             raise LmcError(_needs_code(file, error)) from None
-        except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever the unpickler says of a file that is none
             if not mapped:
-                raise LmcError(f"{file}: is no checkpoint of PyTorch ({first_line(error)})") from None
+                said = f"{type(error).__name__}: {first_line(error)}"
+                raise LmcError(
+                    f"{file}: is no checkpoint of PyTorch ({said}); must be .safetensors or a saved state dict"
+                ) from None
     if not isinstance(state, Mapping):
         raise LmcError(f"{file}: holds a {type(state).__name__}; must be a state dict, tensors by name")
     return state

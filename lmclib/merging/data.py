@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lmclib.cube.batching import is_pair
+from lmclib.data.dataset import Dataset
 from lmclib.data.load import load_data
 from lmclib.errors import LmcError, first_line
 from lmclib.merging.named import Named, imported, named
@@ -66,6 +67,25 @@ def load_examples(name: str, folder: Path | None = None, most: int = MOST, of_th
     return x, y
 
 
+def check_classes(name: str, model: nn.Module, data: Pair) -> None:
+    """Check that a network of this book has an output for each class of a data set of this book.
+
+    A text numbers its characters by its own alphabet, so another text than that which it was trained on would be read wrongly.
+
+    Raises:
+        LmcError: it has more or fewer.
+    """
+    if not _is_of_the_book(name, True):
+        return
+    classes = len(_book_data(name).classes)
+    with torch.no_grad():
+        outputs = model.eval()(data[0][:1]).shape[-1]
+    if outputs != classes:
+        raise LmcError(
+            f"data={name!r}: has {classes} classes or characters, and the model {outputs} outputs; must be what it was trained on"
+        )
+
+
 def check_examples(name: str, model: nn.Module, data: Pair) -> None:
     """Check that a network takes data, and that its outputs have a place for every class or token.
 
@@ -107,9 +127,8 @@ def loss_for(data: Pair) -> str:
 
 
 def _loaded(name: str, folder: Path | None, most: int, of_the_book: bool) -> Pair:
-    if BOOK.fullmatch(name) or (of_the_book and name.startswith(TEXT)):
-        kind, _, path = name.partition(":")  # a path is meant from the current folder, as all of a command's
-        return _some(load_data(f"{kind}:{Path(path).expanduser().absolute()}" if path else name).pair("test"), most)
+    if _is_of_the_book(name, of_the_book):
+        return _some(_book_data(name).pair("test"), most)
     if name.startswith(TEXT):
         return _text(name, folder, most)
     asked = named("data", name)
@@ -123,6 +142,15 @@ def _loaded(name: str, folder: Path | None, most: int, of_the_book: bool) -> Pai
     if asked.name.isidentifier():
         return _torchvision(name, asked, most)
     raise LmcError(f"data={name!r}: is not there; must be {ALLOWED}")
+
+
+def _is_of_the_book(name: str, texts: bool) -> bool:
+    return BOOK.fullmatch(name) is not None or (texts and name.startswith(TEXT))
+
+
+def _book_data(name: str) -> Dataset:
+    kind, _, path = name.partition(":")  # a path is meant from the current folder, as all of a command's
+    return load_data(f"{kind}:{Path(path).expanduser().absolute()}" if path else name)
 
 
 def _some(pair: Pair, most: int) -> Pair:
@@ -146,6 +174,8 @@ def _tensors(name: str, path: Path) -> Pair:
         raise LmcError(f"data={name!r}: cannot be read ({error})") from None
     if not {"x", "y"} <= set(found):
         raise LmcError(f"data={name!r}: holds {', '.join(sorted(found)) or 'nothing'}; must hold x and y")
+    if not (found["x"].dim() and found["y"].dim()):
+        raise LmcError(f"data={name!r}: x or y is a single number; both must be arrays with an example a row")
     return _typed(found["x"]), _typed(found["y"])
 
 

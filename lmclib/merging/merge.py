@@ -13,7 +13,7 @@ from lmclib.cube.points import LayerCube
 from lmclib.errors import LmcError
 from lmclib.measures.alignment import align
 from lmclib.merging.checkpoints import Checkpoint
-from lmclib.merging.data import MOST, Pair, check_examples, load_examples, loss_for
+from lmclib.merging.data import MOST, Pair, check_classes, check_examples, load_examples, loss_for
 from lmclib.merging.ends import Cube, Ends, Loss, covering, open_ends
 from lmclib.merging.models import architecture, is_of_the_book, load_model
 from lmclib.merging.plan import MergePlan, measured, merge_plan
@@ -116,6 +116,8 @@ def open_checkpoints(
         raise LmcError("data: must be a pair of tensors (x, y) of the same length, at least 2, or a name")
     if of_the_book:
         net = load_model(model, checkpoints[0], tuple(pair[0].shape[1:]))
+        if isinstance(data, str):
+            check_classes(data, net, pair)
     check_examples(data_name, net, pair)
     ends = tuple(open_ends(net, checkpoints[0], other, pair[0], partition) for other in checkpoints[1:])
     name = model if isinstance(model, str) else architecture(net) or type(net).__name__

@@ -48,19 +48,25 @@ def build_model(name: str, shape: tuple[int, ...], n_classes: int, seed: int = 0
     """
     try:
         return initialise(model_factory(name), shape, n_classes, seed)
-    except TypeError as error:
-        raise LmcError(
-            f"model={name!r}: cannot be built for examples of shape {tuple(shape)} and {n_classes} classes ({error})"
-        ) from None
+    except LmcError as error:
+        raise LmcError(str(error).replace("model:", f"model={name!r}:", 1)) from None
 
 
 def initialise(factory: Factory, shape: tuple[int, ...], n_classes: int, seed: int) -> nn.Module:
-    """A network from its factory, with the initialisation of a seed; the global random state is left as it was."""
+    """A network from its factory, with the initialisation of a seed; the global random state is left as it was.
+
+    Raises:
+        LmcError: it cannot be built for such examples, as a perceptron of images for a text.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = factory(shape, n_classes)
+        try:
+            model = factory(shape, n_classes)
+        except (TypeError, ValueError, IndexError) as error:
+            said = f"examples of shape {tuple(shape)} and {n_classes} classes ({error})"
+            raise LmcError(f"model: cannot be built for {said}") from None
     if not isinstance(model, nn.Module):
-        raise TypeError(f"the factory must return a torch.nn.Module, not {type(model).__name__}")
+        raise LmcError(f"model: the factory must return a torch.nn.Module, not {type(model).__name__}")
     return model
 
 

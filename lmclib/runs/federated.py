@@ -8,9 +8,10 @@ from functools import cache, cached_property
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from torch import nn
 
+from lmclib.checked import Checked
 from lmclib.code.fingerprint import code_fingerprint
 from lmclib.data.clients import Client, SplitName, check_split, split_clients
 from lmclib.data.dataset import Dataset
@@ -32,7 +33,7 @@ ALLOWED = (
 )
 
 
-class FederatedSpec(BaseModel):
+class FederatedSpec(Checked):
     r"""Federated learning: K clients start from one initialisation; in each round every client trains for `local_epochs`
     on its own examples, and then some layers are averaged, $\theta_k \leftarrow \sum_j \frac{n_j}{n} \theta_j$, and given to all.
 
@@ -58,8 +59,6 @@ class FederatedSpec(BaseModel):
     Source:
         McMahan et al. 2017, algorithm 1, with all clients in every round.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = "mlp-64-64"
     data: str = "digits"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lmclib.cube.points import LayerCube
 from lmclib.data.dataset import Dataset
 from lmclib.device import default_device
+from lmclib.errors import LmcError
 from lmclib.networks.partition import Partition
 
 if TYPE_CHECKING:
@@ -112,14 +113,27 @@ def sibling_pairs(
         fork_epochs: which forks, as trained.
         epochs: which stored epochs; -1 is the last.
         children: which siblings, counted from 0.
+
+    Raises:
+        LmcError: none of the epochs is stored at any of the forks.
     """
-    return [
-        Pair((family, family), fork, epoch, pair)
+    places = [
+        (family, fork, family.epochs(fork))
         for family in families
         for fork in (family.fork_epochs if fork_epochs is None else fork_epochs)
-        for epoch in _chosen(family.epochs(fork), epochs)
+    ]
+    found = [
+        Pair((family, family), fork, epoch, pair)
+        for family, fork, stored in places
+        for epoch in _chosen(stored, epochs)
         for pair in (children or family.pairs)
     ]
+    if places and not found and epochs is not None and not any(_chosen(stored, epochs) for *_, stored in places):
+        known = sorted({epoch for *_, stored in places for epoch in stored})
+        raise LmcError(
+            f"epochs={list(epochs)}: none of them is stored; must be among {', '.join(map(str, known))}, or -1"
+        )
+    return found
 
 
 def independent_pairs(

@@ -1,13 +1,14 @@
 """What to train: a parent, and the children that leave it at several points."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lmclib.checked import Checked
 from lmclib.device import Precision
 from lmclib.errors import LmcError
 from lmclib.training.recipe import Recipe
 
 
-class ForkSpec(BaseModel):
+class ForkSpec(Checked):
     r"""A forking experiment: train a parent, fork `siblings` children from it at each of `fork_epochs`.
 
     A fork epoch is a number of parent epochs and may be a fraction; it is rounded to a whole step. `seed` decides the
@@ -26,13 +27,11 @@ class ForkSpec(BaseModel):
         precision: `float32`, or `bf16` for forward and backward passes with float32 weights.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     model: str = "resnet20"
     data: str = "digits"
     fork_epochs: tuple[float, ...] = Field((0, 0.5, 1, 2, 5), min_length=1)
     siblings: int = Field(2, ge=1)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     recipe: Recipe = Recipe()
     checkpoint_epochs: tuple[int, ...] | None = None
     precision: Precision = "float32"

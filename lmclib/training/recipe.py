@@ -4,12 +4,13 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_serializer
+from pydantic import Field, NonNegativeFloat, model_serializer
 
+from lmclib.checked import Checked
 from lmclib.errors import LmcError
 
 
-class Recipe(BaseModel):
+class Recipe(Checked):
     r"""The hyper-parameters of training: epochs are passes over the training set, `milestones` and `warmup` are in epochs.
 
     The last incomplete batch of an epoch is left out, so an epoch has ⌊N / batch_size⌋ steps. `optimizer` is `sgd` with
@@ -17,22 +18,20 @@ class Recipe(BaseModel):
     gradients are those of sharpness-aware minimisation (Foret et al. 2021): at $\theta + \rho\, g / \lVert g \rVert$.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     epochs: int = Field(12, ge=1)
     batch_size: int = Field(32, ge=1)
     lr: float = Field(0.1, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
     schedule: Literal["step", "cosine", "constant"] = "step"
-    milestones: tuple[float, ...] = (6, 9)
+    milestones: tuple[NonNegativeFloat, ...] = (6, 9)
     factor: float = Field(0.1, gt=0, le=1)
     warmup: float = Field(0, ge=0)
     warmup_from: float = Field(1e-4, gt=0)
     schedule_after_fork: Literal["continue", "reset"] = "continue"
     optimizer: Literal["sgd", "adamw"] = "sgd"
     beta2: float = Field(0.999, ge=0, lt=1)
-    rho: float = Field(0, ge=0, allow_inf_nan=False)
+    rho: float = Field(0, ge=0)
 
     @model_serializer(mode="wrap")
     def _plain(self, values: Callable[["Recipe"], dict[str, Any]]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def test_a_point_that_fails_is_named_and_the_others_are_stored(tmp_path):
 
 def test_an_option_that_a_measure_does_not_take_is_said_before_anything_is_trained(tmp_path):
     said = {"fork": FORK, "grid": {"lr": [0.1]}, "measure": {"name": "barrier_curve", "options": {"alphas": [0, 2]}}}
-    with pytest.raises(LmcError, match=r"alphas=\[0, 2\]: must be at least one number in \[0, 1\]"):
+    with pytest.raises(LmcError, match=r"^measure\.options\.alphas: must be at least one number in \[0, 1\]"):
         swept(said, tmp_path).outlook(progress=False)
     assert not list(tmp_path.iterdir())
 

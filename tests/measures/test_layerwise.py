@@ -127,7 +127,7 @@ def test_names_that_clash_are_refused():
         (lambda c: lmc.group_barriers(c, {"none": []}), "'none' is \\[\\]; must be one or more layer names"),
         (lambda c: lmc.group_barriers(c, []), "groups: must hold at least one group"),
         (lambda c: lmc.group_barriers(c, [["body.0", "body.0"]]), "none of them twice"),
-        (lambda c: lmc.group_barriers(c, [["head"]]), "'head' is no layer; the layers are body.0"),
+        (lambda c: lmc.group_barriers(c, [["head"]]), "'head' is no layer; the nearest name is '"),
         (lambda c: lmc.layer_barriers(c, baseline="chord"), "baseline='chord': must be one of 'models', 'cut'"),
         (lambda c: lmc.layer_barriers(c, alphas=(1.5,)), "alphas=\\[1.5\\]: must be"),
         (lambda c: lmc.cumulative_barriers(c, "sideways"), "order='sideways': must be one of 'bottom-up'"),

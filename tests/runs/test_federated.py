@@ -224,7 +224,7 @@ def test_sets_of_layers(averaged, expected):
         ({"averaged": "top:4"}, "averaged='top:4': must name from 1 to 3 layers"),
         ({"averaged": "top:1", "clients": 1}, "clients=1: must be at least 2 for averaged='top:1'"),
         ({"clients": 1438}, "clients=1438: must be from 1 to the number of training examples, 1437"),
-        ({"split": "dirichlet", "beta": float("nan")}, "beta=nan: must be a finite number above 0"),
+        ({"split": "dirichlet", "beta": float("nan")}, "beta=nan: must be a finite number"),
         ({"split": "shards", "shards": 2000}, "shards=2000: must be from 1 to 71"),
         ({"model": "mpl-6"}, "model='mpl-6': must be one of"),
         ({"data": "digit"}, "data='digit': must be 'digits'"),
