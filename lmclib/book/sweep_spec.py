@@ -72,7 +72,7 @@ MEASURES: dict[str, Callable[..., pd.DataFrame]] = {
 }
 FORK = [name for name in ForkSpec.model_fields if name != "recipe"]
 RECIPE = list(Recipe.model_fields)
-SAID = re.compile(r"(?P<name>\w+)(?:=.*?)?: (?P<said>.*)", re.DOTALL)  # how an error names its parameter
+SAID = re.compile(r"(?P<name>[\w.]+)(?:=.*?)?: (?P<said>.*)", re.DOTALL)  # how an error names its parameter
 
 
 def _plain(value: Any) -> Any:
