@@ -152,6 +152,8 @@ def _theme() -> alt.theme.ThemeConfig:
                 "titleFontWeight": "normal",
                 "titleLimit": 0,
                 "labelLimit": 0,
+                "symbolBaseFillColor": INK,  # of shapes, which are black by default
+                "symbolBaseStrokeColor": INK,
             },
             "header": text,
             "title": title,
