@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from distributed import Future
 
 POLL = 0.05  # seconds between two looks for what is done, and whether Dask still works
-# of each Dask process: how often it looks at itself. By default up to a hundred times a second, which takes a tenth of two cores from
-# what is trained beside it
+# of each Dask process: how often it looks at itself. By default up to a hundred times a second, which takes time from what is
+# trained beside it
 RARELY = {
     "DASK_DISTRIBUTED__WORKER__PROFILE__INTERVAL": "1s",
     "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
