@@ -294,30 +294,17 @@ def _passes(opened: "Opened", evaluations: int) -> int:
 
 
 def _predicted(opened: "Opened", methods: Sequence[str]) -> "pd.DataFrame":
-    import pandas as pd
-
-    from lmclib.cube.energies import Energies
     from lmclib.cube.points import LayerCube
     from lmclib.errors import LmcError
-    from lmclib.measures.layerwise import group_barriers
-    from lmclib.measures.predictions import ENERGY_METHODS, predict_group_barriers
+    from lmclib.measures.layerwise import NETWORK
+    from lmclib.measures.predictions import energy_predictions
 
-    if unknown := [name for name in methods if name not in ENERGY_METHODS]:
-        raise LmcError(f"method={unknown[0]!r}: must be one of {', '.join(map(repr, ENERGY_METHODS))}")
     cube = opened.cube()
     if not isinstance(cube, LayerCube):
         raise LmcError(
             "checkpoints: are too large for curvature, which needs several networks in memory; measure with `layers`"
         )
-    groups = {**{name: [name] for name in cube.layers}, "all layers": cube.layers}
-    energies = Energies.of(cube)
-    actual = group_barriers(cube, groups).query("into == 'both'").set_index("group").loss_barrier
-    parts = [
-        predict_group_barriers(energies, groups, (0.5,), method).assign(method=method)
-        for method in dict.fromkeys(methods)
-    ]
-    table = pd.concat(parts, ignore_index=True).rename(columns={"group": "layer", "loss_barrier": "predicted"})
-    return table.assign(actual=table.layer.map(actual)).drop(columns="alpha")
+    return energy_predictions(cube, methods).replace({"layer": {NETWORK: "all layers"}})
 
 
 def _treatment(recompute: bool) -> str:

@@ -21,6 +21,25 @@ def default_device() -> torch.device:
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
+def named_device(name: str | torch.device) -> torch.device:
+    """A device by its name.
+
+    Raises:
+        LmcError: there is none of that name, or no such GPU on this machine.
+
+    Example:
+        >>> named_device("cpu").type
+        'cpu'
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise LmcError(f"device={name!r}: is no device; must be 'cpu', 'cuda' or 'cuda:0'") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise LmcError(f"device={str(name)!r}: this machine has {torch.cuda.device_count()} GPUs that PyTorch sees")
+    return device
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """One thread for what PyTorch computes on the CPU, as wherever the library trains or measures by itself.

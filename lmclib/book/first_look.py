@@ -10,14 +10,12 @@ import pandas as pd
 from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
-from lmclib.cube.energies import Energies
-from lmclib.cube.points import LayerCube
 from lmclib.data.load import load_data
 from lmclib.device import one_thread
 from lmclib.errors import LmcError
 from lmclib.files import read_json, write_text
-from lmclib.measures.layerwise import NETWORK, group_barriers
-from lmclib.measures.predictions import ENERGY_METHODS, predict_group_barriers
+from lmclib.measures.layerwise import NETWORK
+from lmclib.measures.predictions import energy_predictions
 from lmclib.networks.build import build_model
 from lmclib.provenance import provenance
 from lmclib.runs.pairs import cube_between
@@ -87,23 +85,13 @@ def measure_first_look(data: str = "cifar10", progress: bool = True) -> pd.DataF
             ends = (load_file(path) for path in pair.paths)
             cube = cube_between(model, *ends, images, "train", "interpolate", EXAMPLES)
             n = images.card.n_train
-            parts.append(predicted_and_actual(cube).assign(pair=pair.label(n), fork_epoch=pair.fork_epoch(n)))
+            parts.append(energy_predictions(cube).assign(pair=pair.label(n), fork_epoch=pair.fork_epoch(n)))
     table = pd.concat(parts, ignore_index=True)
+    table["what"] = table.layer.map(lambda layer: "whole network" if layer == NETWORK else "single layers")
     about = {"data": images.card.label, "split": "train", "examples": EXAMPLES, "seed": pairs[0].about["seed"]}
-    said = {**about, **provenance(time.monotonic() - start), "rows": table.round(6).to_dict("records")}
+    said = {**about, **provenance(time.monotonic() - start), "rows": table[COLUMNS].round(6).to_dict("records")}
     write_text(committed_results() / FILE, json.dumps(said, indent=1) + "\n")
-    return table
-
-
-def predicted_and_actual(cube: LayerCube) -> pd.DataFrame:
-    """The barriers at the middle of every layer and of the whole network: `layer`, `what`, `method`, `predicted`, `actual`, in nats."""
-    groups = {**{name: [name] for name in cube.layers}, NETWORK: list(cube.layers)}
-    energies = Energies.of(cube)
-    actual = group_barriers(cube, groups).query("into == 'both'").set_index("group").loss_barrier
-    parts = [predict_group_barriers(energies, groups, method=method).assign(method=method) for method in ENERGY_METHODS]
-    table = pd.concat(parts, ignore_index=True).rename(columns={"group": "layer", "loss_barrier": "predicted"})
-    what = table.layer.map(lambda layer: "whole network" if layer == NETWORK else "single layers")
-    return table.assign(what=what, actual=table.layer.map(actual))[["layer", "what", "method", "predicted", "actual"]]
+    return table[COLUMNS]
 
 
 def first_look() -> tuple[pd.DataFrame, str]:

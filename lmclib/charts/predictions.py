@@ -261,7 +261,7 @@ def panels(table: pd.DataFrame, columns: int = 3) -> alt.Chart:
     table = table.assign(fork=table.fork_epoch.map(fork_label))
     forks = [fork_label(f) for f in sorted(table.fork_epoch.unique())]
     kinds = list(table.what.unique())
-    kind = style.switch("kind", [*kinds, ALL], "barriers of ")
+    kind = style.switch("kind", kinds, "barriers of ")
     right, top = (1.3 * float(max(table[column].max(), 1)) for column in ("actual", "predicted"))
     table = table.assign(p=table.predicted.clip(FLOOR), a=table.actual.clip(FLOOR))
     axis = alt.Axis(format="~g", tickCount=4, labelOverlap=True)
@@ -269,7 +269,7 @@ def panels(table: pd.DataFrame, columns: int = 3) -> alt.Chart:
     high = alt.Scale(type="log", domain=[FLOOR, top], nice=False)
     y = alt.Y("p:Q", scale=high, title="predicted", axis=axis)
     base = alt.Chart(table[["method", "what", "fork", "a", "p", "actual", "predicted"]].round(6)).transform_filter(
-        f"kind == '{ALL}' || datum.what == kind"
+        "datum.what == kind"
     )
     ends = [FLOOR, right]
     band = (
@@ -292,7 +292,6 @@ def panels(table: pd.DataFrame, columns: int = 3) -> alt.Chart:
         x=x,
         y=y,
         color=style.fork_colour(forks),
-        shape=alt.Shape("what:N", scale=alt.Scale(domain=kinds), title="barriers of"),
         tooltip=tip,
     )
     measured = agreements(table, ["what", "method"])
@@ -303,12 +302,11 @@ def panels(table: pd.DataFrame, columns: int = 3) -> alt.Chart:
     }
     charts = []
     for method in methods:
-        lines = f"headings['{method}|' + kind] || [{NAMES[method]!r}, kind == '{ALL}' ? '' : 'not predicted', '']"
+        lines = f"headings['{method}|' + kind] || [{NAMES[method]!r}, 'not predicted', '']"
         heading = alt.TitleParams(text=alt.expr(lines), fontSize=12)
         own = dots.transform_filter(alt.datum.method == method)
         charts.append((band + line + own).properties(width=145, height=145, title=heading))
     answers = {(what,): _closest(what, measured.loc[what]) for what in kinds}
-    answers[ALL,] = "All kinds of barrier in one picture: choose one for its numbers"
     words = (
         "Predicted against actual barriers, a panel a predictor; rank correlation and median relative error: "
         + "; ".join(f"{NAMES[name]} {' '.join(_agreement_lines(m))}" for name, m in measured.loc[kinds[0]].iterrows())
@@ -316,9 +314,6 @@ def panels(table: pd.DataFrame, columns: int = 3) -> alt.Chart:
     chart = alt.concat(*charts, columns=columns, spacing=14)
     chart = chart.add_params(kind, alt.param("headings", value=headings))
     return style.answered(chart, ["kind"], answers, (kinds[0],), words + ".")
-
-
-ALL = "all of them"
 
 
 def _agreement_lines(measured: pd.Series) -> list[str]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from lmclib.cube.batching import Batches, Batching, HalvedBatches, Result
 from lmclib.cube.interpolation import Interpolation
+from lmclib.cube.losses import check_mean
 from lmclib.cube.selfcheck import Mode, check_derivatives
 from lmclib.device import full_precision
 from lmclib.errors import LmcError
@@ -55,7 +56,7 @@ class Derivatives:
 
     def _loss(self, alphas: Tensor | list[Tensor], x: Tensor, y: Tensor) -> Tensor:
         """The loss of a batch at a point, differentiable in its coefficients."""
-        loss = self.loss(self.function(self.ends.moved(alphas), x), y)
+        loss = check_mean(self.loss, self.loss(self.function(self.ends.moved(alphas), x), y))
         if not loss.requires_grad:
             raise LmcError(f"loss={getattr(self.loss, '__name__', self.loss)!r}: has no derivative in the outputs")
         return loss

@@ -1,8 +1,12 @@
 """Losses by name, and the error: of classes, of every token of a text, or of numbers."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from lmclib.errors import LmcError
 
 
 def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
@@ -12,13 +16,42 @@ def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
         outputs: scores (B, V); of texts (B, T, V); of images with a class a pixel (B, V, H, W).
         y: classes (B,), (B, T) or (B, H, W).
 
+    Raises:
+        LmcError: a class that the scores do not have; on a GPU it stops as PyTorch has it.
+
     Example:
         >>> round(cross_entropy(torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64)).item(), 4)  # log 4
         1.3863
     """
     if _are_tokens(outputs, y):
-        return F.cross_entropy(outputs.flatten(0, 1), y.flatten())
-    return F.cross_entropy(outputs, y)
+        outputs, y = outputs.flatten(0, 1), y.flatten()
+    try:
+        return F.cross_entropy(outputs, y)
+    except IndexError:  # seen only where it goes wrong, as looking at every target would cost time
+        raise LmcError(
+            f"data: targets hold {int(y.max())}; the network tells {outputs.shape[1]} classes, so they go from 0 to "
+            f"{outputs.shape[1] - 1}"
+        ) from None
+
+
+def check_mean(loss: Callable[[Tensor, Tensor], Tensor], value: Tensor) -> Tensor:
+    """A loss's value, which must be the mean over the batch.
+
+    Raises:
+        LmcError: it is not a single number.
+
+    Example:
+        >>> check_mean(torch.nn.MSELoss(reduction="none"), torch.zeros(3, 1))
+        Traceback (most recent call last):
+        ...
+        lmclib.errors.LmcError: loss=MSELoss(): gives a tensor of shape (3, 1); must give the mean over the batch, one number
+    """
+    if value.dim():
+        raise LmcError(
+            f"loss={getattr(loss, '__name__', loss)}: gives a tensor of shape {tuple(value.shape)}; must give the mean over the "
+            "batch, one number"
+        )
+    return value
 
 
 def n_wrong(outputs: Tensor, y: Tensor) -> Tensor:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from lmclib.cube.batching import Batches, Batching, HalvedBatches, check_data, is_pair, largest_value
 from lmclib.cube.derivatives import Derivatives
 from lmclib.cube.interpolation import Interpolation, check_states
-from lmclib.cube.losses import LOSSES, n_wrong
+from lmclib.cube.losses import LOSSES, check_mean, n_wrong
 from lmclib.cube.shared import SharedEvaluation
 from lmclib.cube.statistics import own_statistics, tracked_norms
-from lmclib.device import full_precision
+from lmclib.device import full_precision, named_device
 from lmclib.errors import LmcError
 from lmclib.networks.differentiable import copied
 from lmclib.networks.layers import find_layers
@@ -101,7 +101,7 @@ class LayerCube:
         check_data(data)
         if norm_data is not None:
             check_data(norm_data, "norm_data")
-        self.device = torch.device(next(iter(t1.values())).device if device is None else device)
+        self.device = next(iter(t1.values())).device if device is None else named_device(device)
         t1, t2 = ({key: value.to(self.device) for key, value in t.items()} for t in (t1, t2))
         self.loss = loss if callable(loss) else LOSSES[loss]
         self.norm_stats = norm_stats
@@ -286,7 +286,7 @@ class LayerCube:
 
     def _sums(self, out: Tensor, y: Tensor) -> Tensor:
         """The sum of losses and the number of wrong classes over a batch, on its device."""
-        return torch.stack([self.loss(out, y).double() * len(y), n_wrong(out, y)])
+        return torch.stack([check_mean(self.loss, self.loss(out, y)).double() * len(y), n_wrong(out, y)])
 
     @cached_property
     def _stack(self) -> Stack:

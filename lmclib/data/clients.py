@@ -53,7 +53,7 @@ def split_clients(
 
     Raises:
         LmcError: more clients (or shards) than examples, a beta that is not above 0, a client without data after 100 draws, a class
-            that the test split has not.
+            that the test split has not, a seed below 0.
 
     Source:
         McMahan et al. 2017 for `iid` and `shards`; Hsu, Qi and Brown 2019 for mixes of classes from a Dirichlet distribution.
@@ -65,6 +65,8 @@ def split_clients(
         [[0, 1, 2, 3, 4], [4, 5, 6, 7, 8, 9]]
     """
     check_split(len(data.train), clients, split, beta, shards)
+    if seed < 0:
+        raise LmcError(f"seed={seed}: must be 0 or more")
     rng = np.random.default_rng((seed, TRAIN))
     labels, n_classes = data.train.y.cpu().numpy(), len(data.classes)
     if split == "dirichlet":

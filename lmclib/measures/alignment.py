@@ -9,6 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from lmclib.cube.interpolation import check_states
 from lmclib.errors import LmcError
 
 SWEEPS = 50  # over all units; each makes the two networks more alike, and it ends where none does
@@ -49,7 +50,7 @@ def align(model: nn.Module, t1: Mapping[str, Tensor], t2: Mapping[str, Tensor]) 
         The state dict of model 2 in the order of model 1's units.
 
     Raises:
-        LmcError: another kind of network, such as one with attention.
+        LmcError: another kind of network, such as one with attention; state dicts that are not this network's.
 
     Source:
         Git Re-Basin (Ainsworth et al. 2023), algorithm 1.
@@ -63,6 +64,7 @@ def align(model: nn.Module, t1: Mapping[str, Tensor], t2: Mapping[str, Tensor]) 
         [[1.0], [5.0]]
     """
     every = _units(model)
+    check_states(model, t1, t2)
     starts = dict(t2), _from_inputs(every, t1, t2)
     found = [_matched(every, t1, start) for start in starts]
     return max(found, key=lambda moved: _likeness(t1, moved))  # of equals the first, in which the least is moved

@@ -51,11 +51,20 @@ def barrier_curve(cube: LayerCube, alphas: int | Sequence[float] = 25) -> pd.Dat
 def barrier_height(curve: pd.DataFrame, of: str = "error") -> pd.Series:
     r"""The barrier $\max_\alpha B(\alpha)$ and where it is: `barrier`, `alpha`.
 
+    Args:
+        curve: the rows of `barrier_curve`.
+        of: `error` or `loss`.
+
+    Raises:
+        LmcError: of something else.
+
     Example:
         >>> curve = pd.DataFrame({"alpha": [0, 0.5, 1], "error_barrier": [0, 0.25, 0]})
         >>> barrier_height(curve).tolist()
         [0.25, 0.5]
     """
+    if of not in ("error", "loss"):
+        raise LmcError(f"of={of!r}: must be 'error' or 'loss'")
     top = curve.loc[curve[f"{of}_barrier"].idxmax()]
     return pd.Series({"barrier": top[f"{of}_barrier"], "alpha": top["alpha"]})
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lmclib.cube.points import LayerCube
+from lmclib.errors import LmcError
 from lmclib.measures.layerwise import group_barriers
 
 
@@ -20,7 +21,12 @@ def random_set_barriers(cube: LayerCube, size: int, sets: int = 20, draws: int =
         sets: how many a draw.
         draws: how many times as many.
         seed: draws them.
+
+    Raises:
+        LmcError: a size that no set of layers has.
     """
+    if not 1 <= size <= len(cube.layers):
+        raise LmcError(f"size={size}: must be from 1 to the number of layers, {len(cube.layers)}")
     rng = np.random.default_rng(seed)
     groups = {str(i): rng.choice(cube.layers, size, replace=False).tolist() for i in range(sets * draws)}
     table = group_barriers(cube, groups).query("into == 'both'")

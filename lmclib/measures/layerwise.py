@@ -222,6 +222,8 @@ def corners(cube: LayerCube, groups: Groups) -> dict[str, torch.Tensor]:
         LmcError: no groups, an empty one, an unknown layer.
     """
     items = groups
+    if not isinstance(groups, Iterable) or isinstance(groups, str):
+        raise LmcError(f"groups={groups!r}: must hold groups of layers, such as [[{cube.layers[0]!r}]]")
     if not isinstance(groups, Mapping):
         chosen = [tuple(group) for group in groups]
         items = {" + ".join(group): group for group in chosen}

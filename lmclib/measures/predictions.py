@@ -11,7 +11,7 @@ from lmclib.cube.points import LayerCube
 from lmclib.errors import LmcError
 from lmclib.measures.barriers import alpha_grid, barrier_curve, unit_points
 from lmclib.measures.expansion import METHODS, predict_barriers
-from lmclib.measures.layerwise import Groups, corners, group_barriers
+from lmclib.measures.layerwise import NETWORK, Groups, corners, group_barriers
 
 ENERGY_METHODS = ("published", "gradient")
 
@@ -137,6 +137,43 @@ def prediction_table(
         {"group": name, "method": method, "predicted": barrier.item(), "actual": actual[name]}
         for name, corner in corners(cube, groups).items()
         for method, barrier in predict_barriers(cube, corner, grid, methods).items()
+    )
+
+
+def energy_predictions(cube: LayerCube, methods: Sequence[str] = ENERGY_METHODS) -> pd.DataFrame:
+    r"""Predicted and actual barriers (`into="both"`, α = ½) of every layer and of the whole network, from one energy matrix per end.
+
+    Args:
+        cube: the layer cube, with interpolated statistics.
+        methods: `published` and `gradient`, or one of them.
+
+    Returns:
+        A row a layer and method: `layer` (the last is `network`, all of them), `method`, `predicted`, `actual`, both loss barriers.
+
+    Raises:
+        LmcError: another method, recomputed statistics.
+
+    Source:
+        Landscaping Linear Mode Connectivity, proposition 2 (`published`); `gradient` is ours.
+
+    Example:
+        >>> net, x = torch.nn.Linear(1, 1, bias=False), torch.ones(1, 1)
+        >>> ends = ({"weight": torch.tensor([[w]])} for w in (-1.0, 1.0))
+        >>> cube = LayerCube(net, *ends, (x, torch.zeros(1, 1)), loss="squared")
+        >>> energy_predictions(cube, ["gradient"]).round(6).values.tolist()  # w² in the middle less 1: exact where the slopes are known
+        [['(root)', 'gradient', -1.0, -1.0], ['network', 'gradient', -1.0, -1.0]]
+    """
+    if unknown := [name for name in methods if name not in ENERGY_METHODS]:
+        raise LmcError(f"method={unknown[0]!r}: must be one of {', '.join(map(repr, ENERGY_METHODS))}")
+    groups = {**{name: [name] for name in cube.layers}, NETWORK: list(cube.layers)}
+    energies = Energies.of(cube)
+    actual = group_barriers(cube, groups).query("into == 'both'").set_index("group").loss_barrier
+    return pd.DataFrame(
+        {"layer": name, "method": method, "predicted": barrier, "actual": actual[name]}
+        for method in dict.fromkeys(methods)
+        for name, barrier in predict_group_barriers(energies, groups, method=method)
+        .set_index("group")
+        .loss_barrier.items()
     )
 
 

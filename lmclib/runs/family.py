@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from math import ceil
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -179,10 +180,11 @@ class Family:
 
     def fork_step(self, fork_epoch: float) -> int:
         """The step of a fork epoch, which is one of `fork_epochs`."""
-        step = round(fork_epoch * self.epoch_steps)
+        step = round(fork_epoch * self.epoch_steps) if isinstance(fork_epoch, Real) else None
         if step not in self.fork_steps:
+            said = fork_epoch if step is None else f"{fork_epoch:g}"
             known = ", ".join(f"{epoch:.3g}" for epoch in self.fork_epochs)
-            raise LmcError(f"fork_epoch={fork_epoch:g}: must be one of {known}")
+            raise LmcError(f"fork_epoch={said}: must be one of {known}")
         return step
 
     def load(self, at: str, name: str) -> dict[str, Tensor]:

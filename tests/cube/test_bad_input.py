@@ -33,6 +33,7 @@ def cube(data=(X, Y), **options):
         ([X, Y], "gives a Tensor that is no batch"),
         ((X, torch.where(Y == 0, -100, Y)), "targets hold -100; must be classes from 0 on"),
         ([(X, torch.where(Y == 0, -100, Y))], "targets hold -100"),
+        ((X, torch.where(Y == 0, 3, Y)), "targets hold 3; the network tells 3 classes, so they go from 0 to 2"),
     ],
 )
 def test_data_that_would_be_measured_wrongly_are_refused(data, said):
@@ -90,3 +91,20 @@ def test_a_count_of_alphas_may_be_of_numpy_and_points_of_torch():
 def test_a_group_comes_once():
     with pytest.raises(lmc.LmcError, match="one group twice"):
         lmc.group_barriers(cube(), [["(root)"], ["(root)"]])
+
+
+def test_a_loss_is_one_number():
+    for ask in (
+        cube(loss=nn.CrossEntropyLoss(reduction="none")),
+        cube(loss=nn.CrossEntropyLoss(reduction="none")).gradient,
+    ):
+        with pytest.raises(
+            lmc.LmcError, match=r"^loss=CrossEntropyLoss\(\): gives a tensor of shape \(12,\); must give the mean"
+        ):
+            ask(0.5)
+
+
+@pytest.mark.parametrize("device", ["cudda", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(device):
+    with pytest.raises(lmc.LmcError, match=f"^device='{device}': "):
+        cube(device=device)

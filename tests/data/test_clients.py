@@ -104,6 +104,7 @@ def test_clients_with_the_same_data_have_the_first_part_of_the_iid_split():
         ({"clients": 1000, "split": "dirichlet"}, "clients=1000, beta=0.5: in each of 100 draws a client had no data"),
         ({"clients": 1000, "split": "shards"}, "shards=2: must be from 1 to 1, as 1000 clients share 1437 examples"),
         ({"clients": 2, "split": "shards", "shards": 0}, "shards=0: must be from 1 to 718"),
+        ({"clients": 2, "seed": -1}, "seed=-1: must be 0 or more"),
         ({"clients": 2, "split": "random"}, "split='random': must be one of 'iid', 'dirichlet', 'shards', 'same'"),
     ],
 )

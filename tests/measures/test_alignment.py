@@ -149,3 +149,12 @@ def test_what_may_depend_on_the_order_of_units_is_refused():
     for model in (zoo.mobilenet(), zoo.weight_normed(), zoo.Tied(), grouped, old, twice, Stream(), Mixing()):
         with pytest.raises(lmc.LmcError, match="cannot be aligned"):
             lmc.align(model, {}, {})
+
+
+def test_state_dicts_are_the_networks_own():
+    net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+    t1 = net.state_dict()
+    with pytest.raises(
+        lmc.LmcError, match=r"t2: is of another architecture at '2.bias': absent where the model has \(1,\)"
+    ):
+        lmc.align(net, t1, {key: value for key, value in t1.items() if key != "2.bias"})

@@ -51,3 +51,8 @@ def test_statistics_do_not_count_as_geometry():
 def test_bad_alphas_are_named():
     with pytest.raises(LmcError, match="alphas="):
         alpha_grid([0.5, 1.5])
+
+
+def test_a_height_is_of_the_loss_or_the_error():
+    with pytest.raises(LmcError, match="of='los': must be 'error' or 'loss'"):
+        lmc.barrier_height(pd.DataFrame({"alpha": [0.5], "loss_barrier": [1.0]}), of="los")

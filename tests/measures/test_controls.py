@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 import torch
 
 import lmclib as lmc
@@ -18,6 +19,12 @@ def cube(widths=(3, 4, 2)):
     ]
     x, y = torch.randn(7, 3, generator=g, dtype=torch.float64), torch.randn(7, 2, generator=g, dtype=torch.float64)
     return lmc.LayerCube(net, *ends, (x, y), loss="squared")
+
+
+@pytest.mark.parametrize("size", [0, 3])
+def test_a_size_that_no_set_of_layers_has_is_named(size):
+    with pytest.raises(lmc.LmcError, match=f"size={size}: must be from 1 to the number of layers, 2"):
+        random_set_barriers(cube(), size)
 
 
 def test_random_sets_of_all_layers_are_the_whole_network():

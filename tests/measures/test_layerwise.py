@@ -127,6 +127,8 @@ def test_names_that_clash_are_refused():
         (lambda c: lmc.group_barriers(c, {"none": []}), "'none' is \\[\\]; must be one or more layer names"),
         (lambda c: lmc.group_barriers(c, []), "groups: must hold at least one group"),
         (lambda c: lmc.group_barriers(c, [["body.0", "body.0"]]), "none of them twice"),
+        (lambda c: lmc.group_barriers(c, 5), "groups=5: must hold groups of layers, such as"),
+        (lambda c: lmc.group_barriers(c, "body.0"), "groups='body.0': must hold groups of layers"),
         (lambda c: lmc.group_barriers(c, [["head"]]), "'head' is no layer; the nearest name is '"),
         (lambda c: lmc.layer_barriers(c, baseline="chord"), "baseline='chord': must be one of 'models', 'cut'"),
         (lambda c: lmc.layer_barriers(c, alphas=(1.5,)), "alphas=\\[1.5\\]: must be"),

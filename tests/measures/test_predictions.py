@@ -10,6 +10,7 @@ from torch import nn
 import lmclib as lmc
 from lmclib.errors import LmcError
 from lmclib.measures.expansion import METHODS
+from lmclib.measures.predictions import energy_predictions
 from lmclib.networks.build import build_model
 
 
@@ -90,6 +91,16 @@ def test_several_methods_at_once_are_each_alone(method):
     np.testing.assert_allclose(network.actual, lmc.barrier_curve(cube, (0.5,)).loss_barrier, rtol=1e-9)
 
 
+def test_energies_predict_what_each_layers_own_derivatives_do():
+    cube = smooth_cube(1.0)
+    table = energy_predictions(cube).set_index(["method", "layer"])
+    for method in ("published", "gradient"):
+        own = pd.concat([lmc.prediction_table(cube, of, [method]) for of in ("layers", "network")]).set_index("group")
+        np.testing.assert_allclose(table.loc[method].predicted, own.predicted, rtol=1e-9)
+        np.testing.assert_allclose(table.loc[method].actual, own.actual, rtol=1e-9)
+        assert list(table.loc[method].index) == [*cube.layers, "network"]
+
+
 def test_a_group_is_the_sum_over_its_block_of_the_matrix():
     cube, alpha = smooth_cube(1.0), 0.3
     names = cube.layers[:2]
@@ -127,6 +138,7 @@ def test_costs_are_counted_in_forward_passes():
         (lambda c: lmc.predict_group_barriers(lmc.Energies.of(c), [c.layers], method="hermite"), "give the cube"),
         (lambda c: lmc.prediction_table(c, of="layer"), "of='layer': must be 'network' or 'layers'"),
         (lambda c: lmc.predict_curve(c, (2.0,)), "alphas="),
+        (lambda c: energy_predictions(c, ["hermite"]), "method='hermite': must be one of 'published', 'gradient'"),
     ],
 )
 def test_bad_requests_are_named(call, said):

@@ -152,6 +152,13 @@ def test_siblings_share_the_fork_and_differ_in_order(tmp_path):
     assert family.cube(fork_epoch=1, epoch=2, split="test").layers == ("body.0", "fc")
 
 
+@pytest.mark.parametrize(("fork", "said"), [(None, "None"), ("late", "late"), (0.7, "0.7")])
+def test_a_fork_that_the_family_has_not_is_named(tmp_path, fork, said):
+    family = lmc.fork(SPEC, tmp_path, progress=False)
+    with pytest.raises(LmcError, match=f"^fork_epoch={said}: must be one of 0, 0.545, 1$"):
+        family.siblings(fork)
+
+
 def test_a_reset_schedule_trains_children_for_the_whole_recipe(tmp_path):
     spec = SPEC.model_copy(update={"recipe": RECIPE.model_copy(update={"schedule_after_fork": "reset"})})
     family = lmc.fork(spec, tmp_path, progress=False)
