@@ -1,5 +1,6 @@
 """The layer cube between two models: everything in this book is a restriction or a derivative of it."""
 
+import copy
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from typing import NamedTuple
@@ -7,20 +8,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lmclib.cube.batching import Batches, Batching, HalvedBatches, check_data, is_pair, largest_value
+from lmclib.cube.batching import Batches, Batching, HalvedBatches, check_data, is_pair
 from lmclib.cube.derivatives import Derivatives
 from lmclib.cube.interpolation import Interpolation, check_states
 from lmclib.cube.losses import LOSSES, check_mean, n_wrong
-from lmclib.cube.shared import SharedEvaluation
+from lmclib.cube.prepared import Prepared
+from lmclib.cube.shared import PROBES, SharedEvaluation
 from lmclib.cube.statistics import own_statistics, tracked_norms
 from lmclib.device import full_precision, named_device
 from lmclib.errors import LmcError
 from lmclib.networks.differentiable import copied
-from lmclib.networks.layers import find_layers
+from lmclib.networks.layers import Layer, find_layers
 from lmclib.networks.partition import Partition, partitioned
-from lmclib.networks.stacked import SMALL, Stack
+from lmclib.networks.stacked import Stack
 
-WIDTH = 4  # points evaluated side by side where images are small
 # where points share passes: the largest value of all points together is at most so many numbers, on a CPU and on a GPU, but each
 # point has so many examples at least
 NUMBERS, EXAMPLES = (2**25, 2**28), 8  # a GPU is full with these, and leaves room for other processes
@@ -102,18 +103,55 @@ class LayerCube:
         if norm_data is not None:
             check_data(norm_data, "norm_data")
         self.device = next(iter(t1.values())).device if device is None else named_device(device)
-        t1, t2 = ({key: value.to(self.device) for key, value in t.items()} for t in (t1, t2))
         self.loss = loss if callable(loss) else LOSSES[loss]
         self.norm_stats = norm_stats
         self.data, self.norm_data = data, data if norm_data is None else norm_data
         self.dtype = next(value.dtype for value in t1.values() if value.is_floating_point())
         self.batching = Batching(self.device, self.dtype, batch_size, classes=loss == "cross_entropy")
-        x = next(self.batching.of(self.data))[0][:2]
+        x = next(self.batching.of(self.data))[0]
         self.model = copied(model).to(self.device, self.dtype)
         self.model.load_state_dict(t1)  # for its integer buffers
-        self.ends = Interpolation(t1, t2, partitioned(self.model, find_layers(self.model, x), layers))
+        axes = partitioned(self.model, find_layers(self.model, x[:2]), layers)
+        self._prepared = Prepared(self.model, axes, x[: sum(PROBES)])
+        self._start(t1, t2, axes)
+
+    def _start(self, t1: Mapping[str, Tensor], t2: Mapping[str, Tensor], axes: tuple[Layer, ...]) -> None:
+        t1, t2 = ({key: value.to(self.device) for key, value in t.items()} for t in (t1, t2))
+        self.ends = Interpolation(t1, t2, axes)
         self._batches = HalvedBatches("points of the cube")
         self._passes = 0
+
+    def between(self, t1: Mapping[str, Tensor], t2: Mapping[str, Tensor]) -> "LayerCube":
+        r"""The layer cube between two other models of this network, on the same data, with the same loss, axes and statistics.
+
+        What this cube found out about the network need not be found out again, so many pairs take less time. Cubes that come from each
+        other must be evaluated in one thread.
+
+        Args:
+            t1: the state dict of model 1.
+            t2: the state dict of model 2.
+
+        Raises:
+            LmcError: state dicts of another architecture or type, or weights that are not finite.
+
+        Example:
+            >>> net, x = nn.Linear(1, 1, bias=False), torch.ones(1, 1)
+            >>> one, two, three = ({"weight": torch.tensor([[w]])} for w in (-1.0, 1.0, 3.0))
+            >>> cube = LayerCube(net, one, two, (x, torch.zeros(1, 1)), loss="squared")
+            >>> cube.between(one, three)(0.5).loss.item(), cube(0.5).loss.item()  # the square of the middle
+            (1.0, 0.0)
+        """
+        check_states(self.model, t1, t2)
+        if (dtype := next(value.dtype for value in t1.values() if value.is_floating_point())) != self.dtype:
+            raise LmcError(f"t1: is {dtype}, where the networks of this cube are {self.dtype}; make a cube of its own")
+        other = copy.copy(self)
+        other.__dict__.pop("derivatives", None)
+        other._start(t1, t2, self.ends.layers)
+        if not self._prepared.suits(other.ends.t1):
+            other.model = copied(self.model)
+            other.model.load_state_dict(other.ends.t1)
+            other._prepared = Prepared(other.model, self.ends.layers, self._prepared.x)
+        return other
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -268,11 +306,7 @@ class LayerCube:
         """Whether all of the data go through the network as one batch."""
         if not is_pair(data) or self.batching.size is not None:
             return False
-        return len(data[1]) * self._stack.width * self._largest <= AT_ONCE[self.device.type != "cpu"]
-
-    @cached_property
-    def _largest(self) -> int:
-        return largest_value(self.model.eval(), next(self.batching.of(self.data))[0][:2])
+        return len(data[1]) * self._stack.width * self._prepared.largest <= AT_ONCE[self.device.type != "cpu"]
 
     def _mean(
         self, work: Callable[[Tensor, Tensor], tuple[Tensor, int]], size: int | None = None
@@ -288,23 +322,13 @@ class LayerCube:
         """The sum of losses and the number of wrong classes over a batch, on its device."""
         return torch.stack([check_mean(self.loss, self.loss(out, y)).double() * len(y), n_wrong(out, y)])
 
-    @cached_property
+    @property
     def _stack(self) -> Stack:
-        """What evaluates points side by side, where images are small, or else one by one; sweeps and derivatives do without it."""
-        x = next(self.batching.of(self.data))[0][:2]
-        small = x.dim() == 4 and x[0, 0].numel() <= SMALL
-        stack = Stack(self.model, WIDTH if small else 1, x).eval()
-        if stack.width == 1 and all(value.dim() < 5 for value in self.ends.t1.values()):
-            stack.to(memory_format=torch.channels_last)
-        return stack
+        return self._prepared.stack
 
-    @cached_property
+    @property
     def _shared(self) -> SharedEvaluation | None:
-        """What evaluates points that have much in common together; None where the network cannot be taken apart."""
-        try:
-            return SharedEvaluation(self.model, self.ends.layers, next(self.batching.of(self.data))[0], self.ends.mixed)
-        except ValueError:
-            return None
+        return self._prepared.shared(self.ends.layers, self.ends.mixed)
 
     def _shares(self, points: Tensor) -> bool:
         """Whether points have enough in common to be walked together rather than side by side."""

@@ -58,7 +58,7 @@ def parameter_set_barriers(cube: LayerCube, seed: int = 0) -> pd.DataFrame:
         chosen = torch.zeros(total)
         chosen[torch.randperm(total, generator=generator)[:size]] = 0.5
         mixed = [_moved(own, other, names, chosen) for own, other in (ends, ends[::-1])]
-        between = LayerCube(cube.model, *mixed, cube.data, loss=cube.loss, device=cube.device)
+        between = cube.between(*mixed)
         corners = torch.tensor([[0.0], [1.0]]).expand(2, len(cube.layers))
         for into, value in zip(("1", "2"), torch.stack(between(corners), 1), strict=True):
             loss, error = (value - base).tolist()

@@ -12,7 +12,7 @@ from lmclib.device import one_thread
 from lmclib.errors import LmcError
 from lmclib.runs.family import Family
 from lmclib.runs.measuring import labelled
-from lmclib.runs.pairs import cube_between
+from lmclib.runs.pairs import LAST, cube_between
 from lmclib.store.dry_run import NotRun
 from lmclib.store.roots import Code
 from lmclib.store.tables import Question
@@ -103,7 +103,7 @@ def _question(family: Family, code: Code, epoch: float, split: str, norm_stats: 
 
 def _measured(family: Family, epoch: float, split: str, norm_stats: str, examples: int | None) -> pd.DataFrame:
     state = family.parent(epoch)
-    cube = cube_between(family.model, state, state, family.data, split, norm_stats, examples)
+    cube = cube_between(family.model, state, state, family.data, split, norm_stats, examples, last=LAST)
     with one_thread():
         table = network_values(cube)
     table.attrs["passes"] = cube.passes

@@ -161,11 +161,7 @@ class Centre:
             for alias in layer.aliases:  # a shared tensor under another name
                 twins = (key for key in layer.parameters if torch.equal(self.state[key], self.state[alias]))
                 moved[alias] = next((moved[key] for key in twins), self.state[alias])
-        cube = self.cube
-        how = {"loss": cube.loss, "norm_stats": cube.norm_stats, "norm_data": cube.norm_data}
-        return LayerCube(
-            cube.model, self.state, moved, cube.data, **how, batch_size=cube.batching.size, device=cube.device
-        )
+        return self.cube.between(self.state, moved)
 
     def layer_steps(self, direction: Tensor, layers: Sequence[str], sigma: Sequence[float]) -> Iterator[tuple]:
         """Steps in one layer at a time: (layer, σ, length, loss, error) of each."""

@@ -12,7 +12,7 @@ from lmclib.device import one_thread
 from lmclib.errors import LmcError
 from lmclib.measures.perturbation import AVERAGING, COMPLEMENT, RANDOM, SPREAD, SUBSPACE, perturbation_table
 from lmclib.runs.family import Family
-from lmclib.runs.pairs import Pair, cube_between
+from lmclib.runs.pairs import LAST, Pair, cube_between
 from lmclib.store.dry_run import NotRun
 from lmclib.store.tables import Question
 from lmclib.training.loop import Diverged
@@ -97,5 +97,5 @@ def _question(pair: Pair, split: str, examples: int | None, options: dict) -> Qu
 
 def _measured(pair: Pair, split: str, examples: int | None, options: dict) -> pd.DataFrame:
     with one_thread():
-        cube, seen = pair.cube(split, examples=examples), {SUBSPACE, COMPLEMENT} & set(options["directions"])
+        cube, seen = pair.cube(split, examples=examples, last=LAST), {SUBSPACE, COMPLEMENT} & set(options["directions"])
         return perturbation_table(cube, **options, snapshots=stored_moments(pair) if seen else None)

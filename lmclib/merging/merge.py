@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from lmclib.cube.batching import is_pair
-from lmclib.cube.interpolation import Interpolation
 from lmclib.cube.points import LayerCube
 from lmclib.errors import LmcError
 from lmclib.measures.alignment import align
@@ -222,8 +221,7 @@ def _aligned(cube: Cube) -> LayerCube | None:
         return None
     if all(t2[key] is value for key, value in cube.ends.t2.items()):
         return None
-    other = LayerCube(cube.model, cube.ends.t1, t2, cube.data, cube.loss)
-    other.ends = Interpolation(cube.ends.t1, t2, cube.ends.layers)
+    other = cube.between(cube.ends.t1, t2)
     points = torch.tensor([[0.5], [1.0]], dtype=torch.float64).expand(2, len(cube.layers))
     (before, second), (after, same) = cube(points).loss, other(points).loss
     return (

@@ -16,7 +16,7 @@ from lmclib.errors import LmcError
 from lmclib.networks.partition import Partition
 from lmclib.runs.family import Family
 from lmclib.runs.group import task_graph
-from lmclib.runs.pairs import Pair, cube_between
+from lmclib.runs.pairs import LAST, Pair, cube_between
 from lmclib.runs.spec import ForkSpec
 from lmclib.runs.workers import Workers, current_workers
 from lmclib.store.dry_run import NotRun, current_dry_run
@@ -178,7 +178,7 @@ class Measurement:
         return self.pair.families[0].store.table(self.question, self._measured)
 
     def _measured(self) -> pd.DataFrame:
-        cube = self.pair.cube(self.split, self.norm_stats, self.examples, self.layers)
+        cube = self.pair.cube(self.split, self.norm_stats, self.examples, self.layers, LAST)
         if self.watch is not None:
             cube.loss = _watched(cube.loss, self.watch)
         with one_thread():

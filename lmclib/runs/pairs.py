@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +20,22 @@ if TYPE_CHECKING:
 
 Children = tuple[int, int]
 NORM_EXAMPLES = 5_000  # which statistics are recomputed from: each is a mean over as many images, and all their pixels
+
+
+class LastCube(threading.local):
+    """The last cube that was measured in this thread, and what it was of: making a network ready takes longer than some of its points,
+    and many pairs are measured one after the other.
+
+    Cubes that come from each other are for one thread, and their network must stay what it is.
+    """
+
+    cube: LayerCube | None = None
+    model: nn.Module | None = None
+    data: Dataset | None = None
+    how: tuple = ()
+
+
+LAST = LastCube()
 
 
 @dataclass(frozen=True)
@@ -41,11 +58,12 @@ class Pair:
         norm_stats: str = "interpolate",
         examples: int | None = None,
         layers: Partition = "layers",
+        last: LastCube | None = None,
     ) -> LayerCube:
         """The layer cube between the two, on all examples or on some, evenly spaced; recomputed statistics come from the training split."""
         one = self.families[0]
         states = [f.child(self.fork_epoch, k, self.epoch) for f, k in zip(self.families, self.children, strict=True)]
-        return cube_between(one.model, *states, one.data, split, norm_stats, examples, layers)
+        return cube_between(one.model, *states, one.data, split, norm_stats, examples, layers, last)
 
     @property
     def labels(self) -> dict[str, object]:
@@ -78,6 +96,7 @@ def cube_between(
     norm_stats: str,
     examples: int | None,
     layers: Partition = "layers",
+    last: LastCube | None = None,
 ) -> LayerCube:
     """The layer cube between two networks on the computing device.
 
@@ -90,14 +109,22 @@ def cube_between(
         norm_stats: `interpolate`, or `recompute` from the training split, of which `NORM_EXAMPLES` evenly spaced are enough.
         examples: how many of the split's examples, evenly spaced; all by default.
         layers: what has an axis of its own, as `LayerCube` takes it.
+        last: the cube that this one is made from, where only the two networks are others; this one's from then on.
     """
+    how = split, norm_stats, examples, layers
+    if last is not None and last.model is model and last.data is data and last.how == how:
+        return last.cube.between(t1, t2)
     device = default_device()
     on_device = data.to(device)
     given = on_device.pair(split, examples=examples)
     norm_data = None  # what is evaluated gives the statistics, too, in one pass
     if norm_stats == "recompute" and (split != "train" or len(given[1]) != min(len(data.train), NORM_EXAMPLES)):
         norm_data = on_device.pair("train", examples=NORM_EXAMPLES)
-    return LayerCube(model, t1, t2, given, norm_stats=norm_stats, norm_data=norm_data, device=device, layers=layers)
+    cube = LayerCube(model, t1, t2, given, norm_stats=norm_stats, norm_data=norm_data, device=device, layers=layers)
+    if last is None:
+        return cube
+    last.cube, last.model, last.data, last.how = cube, model, data, how
+    return cube.between(t1, t2)  # as whoever measures may give it a loss of its own
 
 
 def sibling_pairs(
