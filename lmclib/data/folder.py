@@ -32,8 +32,8 @@ def folder(name: str) -> Dataset:
     """
     root = folder_root(name)
     files = {part: _files(name, root / part) for part in PARTS}
-    classes = tuple(sorted({path.parent.name for path in files["train"]}))
-    if odd := sorted(set(classes) ^ {path.parent.name for path in files["test"]}):
+    classes = tuple(sorted(set(map(_class, files["train"]))))
+    if odd := sorted(set(classes) ^ set(map(_class, files["test"]))):
         raise LmcError(f"data={name!r}: train/ and test/ must hold the same classes; {odd[0]!r} is in one of them only")
     splits, digest = _decoded(name, root, files, classes)
     return Dataset(root.name, classes, *splits, shift=splits[0].x.shape[-1] // 8, flip=True, known_fingerprint=digest)
@@ -44,8 +44,8 @@ def folder_root(name: str) -> Path:
     return from_root(name.removeprefix("folder:")).resolve()
 
 
-def _files(name: str, root: Path) -> dict[Path, os.stat_result]:
-    """All images of a part, by class and name, with their sizes and times.
+def _files(name: str, root: Path) -> dict[str, os.stat_result]:
+    """All images of a part, by class and name, with their sizes and times; plain strings, as they are looked at in every process.
 
     Raises:
         LmcError: none, or a class without any.
@@ -58,11 +58,15 @@ def _files(name: str, root: Path) -> dict[Path, os.stat_result]:
     if not files or not all(files.values()):
         empty = next((folder for folder, found in files.items() if not found), root)
         raise LmcError(f"data={name!r}: {root} must hold one folder of images per class; none in {empty}")
-    return {Path(e.path): e.stat() for found in files.values() for e in sorted(found, key=lambda e: e.name)}
+    return {e.path: e.stat() for found in files.values() for e in sorted(found, key=lambda e: e.name)}
+
+
+def _class(path: str) -> str:
+    return path.rsplit(os.sep, 2)[-2]
 
 
 def _decoded(
-    name: str, root: Path, files: dict[str, dict[Path, os.stat_result]], classes: tuple[str, ...]
+    name: str, root: Path, files: dict[str, dict[str, os.stat_result]], classes: tuple[str, ...]
 ) -> tuple[list[Split], str]:
     """Both splits, from the copy that was decoded before or decoded now, and their fingerprint."""
     stamp = _stamp(files)
@@ -86,7 +90,7 @@ def _card(at: Path) -> dict:
     return card
 
 
-def _stamp(files: dict[str, dict[Path, os.stat_result]]) -> str:
+def _stamp(files: dict[str, dict[str, os.stat_result]]) -> str:
     """What tells whether a file of a folder has changed: every file's name, size and time of change."""
     digest = hashlib.sha256()
     for found_files in files.values():
@@ -95,7 +99,7 @@ def _stamp(files: dict[str, dict[Path, os.stat_result]]) -> str:
     return digest.hexdigest()[:20]
 
 
-def _decode(name: str, files: dict[str, dict[Path, os.stat_result]], classes: tuple[str, ...], at: Path) -> None:
+def _decode(name: str, files: dict[str, dict[str, os.stat_result]], classes: tuple[str, ...], at: Path) -> None:
     splits = {part: _decode_part(name, part, list(files[part]), classes) for part in PARTS}
     shapes = {part: tuple(split.x.shape) for part, split in splits.items()}
     if shapes["train"][1:] != shapes["test"][1:]:
@@ -108,7 +112,7 @@ def _decode(name: str, files: dict[str, dict[Path, os.stat_result]], classes: tu
     write_text(at / "card.json", json.dumps(card))  # last, as it says that the rest is there
 
 
-def _decode_part(name: str, part: str, files: list[Path], classes: tuple[str, ...]) -> Split:
+def _decode_part(name: str, part: str, files: list[str], classes: tuple[str, ...]) -> Split:
     from torchvision.datasets.folder import default_loader
     from tqdm.auto import tqdm
 
@@ -122,7 +126,7 @@ def _decode_part(name: str, part: str, files: list[Path], classes: tuple[str, ..
             shapes = f"{images[-1].shape[:2]} where the first is {images[0].shape[:2]}"
             raise LmcError(f"data={name!r}: images must have one size; {path} is {shapes}")
     x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-    return Split(x, torch.tensor([classes.index(path.parent.name) for path in files]))
+    return Split(x, torch.tensor([classes.index(_class(path)) for path in files]))
 
 
 def _opened(at: Path, part: str, shape: list[int]) -> Split:
