@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,12 +25,12 @@ REPORTS = ROOT / "reports"  # where a chapter that failed is left
 
 @dataclass(frozen=True, eq=False)
 class Execution:
-    """A notebook to execute: where it is, where its executed copy goes, what papermill puts in, and how long it takes beside others."""
+    """A notebook to execute: where it is, where its executed copy goes, what papermill puts in, and about how many minutes it takes."""
 
     source: Path
     target: Path
     parameters: Mapping[str, str]
-    weight: float = 1
+    minutes: float = 1
 
 
 def execute_all(chapters: Sequence[Chapter], parameters: Mapping[str, str]) -> None:
@@ -76,15 +77,57 @@ def executed(
     there = current_workers()
     with (
         nullcontext(there) if there else Workers(min(joblib.cpu_count(), len(todo))) as workers,
-        tqdm(total=sum(one.weight for one in todo), bar_format=BAR, smoothing=0, disable=not progress) as bar,
+        _Progress(what, todo, workers.n, progress) as bar,
     ):
-        bar.set_description(f"{what}, 0 of {len(todo)}")
         # by falling priority, as Dask takes what comes within a tenth of a second in any order
         jobs = {workers.submit("notebook", execute, one, REPORTS, priority=-i): one for i, one in enumerate(todo)}
-        for n, (one, error) in enumerate(workers.outcomes(jobs), 1):
-            bar.set_description(f"{what}, {n} of {len(todo)}", refresh=False)
-            bar.update(one.weight)
+        for one, error in workers.outcomes(jobs, bar.tick):
+            bar.ended(one)
             yield one, error
+
+
+class _Progress:
+    """A bar that counts minutes: of the notebooks that have ended, and of those that run, in the order in which they begin.
+
+    A notebook that runs counts as long as it has, but not as ended before it has.
+
+    Args:
+        what: is done.
+        todo: in what order.
+        width: how many run at once.
+        shown: whether there is a bar at all.
+    """
+
+    def __init__(self, what: str, todo: Collection[Execution], width: int, shown: bool):
+        self.what, self.todo, self.width = what, list(todo), width
+        self.n, self.minutes = len(self.todo), 0.0
+        self.began: dict[Execution, float] = {}
+        every = 1 if sys.stderr.isatty() else 60  # seconds: a file need not have all
+        total = sum(one.minutes for one in self.todo)
+        self.bar = tqdm(total=total, bar_format=BAR, smoothing=0, mininterval=every, disable=not shown)
+
+    def __enter__(self) -> "_Progress":
+        self.bar.set_description(f"{self.what}, 0 of {self.n}")
+        self.tick()
+        return self
+
+    def __exit__(self, *why: object) -> None:
+        self.bar.close()
+
+    def tick(self) -> None:
+        """Let the bar go on with the clock."""
+        now = time.monotonic()
+        running = [self.began.setdefault(one, now) for one in self.todo[: self.width]]
+        parts = zip(self.todo, running, strict=False)
+        self.bar.update(self.minutes + sum(min((now - at) / 60, 0.95 * one.minutes) for one, at in parts) - self.bar.n)
+
+    def ended(self, one: Execution) -> None:
+        """Count a notebook as ended."""
+        self.todo.remove(one)
+        self.minutes += one.minutes
+        self.bar.set_description(f"{self.what}, {self.n - len(self.todo)} of {self.n}", refresh=False)
+        self.tick()
+        self.bar.refresh()
 
 
 def execute(one: Execution, reports: Path) -> None:

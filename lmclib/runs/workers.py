@@ -165,8 +165,14 @@ class Workers:
                 raise error
             yield what
 
-    def outcomes(self, jobs: Mapping["Future", object]) -> Iterator[tuple[object, Exception | None]]:
+    def outcomes(
+        self, jobs: Mapping["Future", object], meanwhile: Callable[[], object] = bool
+    ) -> Iterator[tuple[object, Exception | None]]:
         """What belongs to each job, when it ended, and what went wrong in it; the others go on.
+
+        Args:
+            jobs: from `submit`, and what belongs to each.
+            meanwhile: called again and again while none ends.
 
         Raises:
             LmcError: Dask was killed.
@@ -192,6 +198,7 @@ class Workers:
                     yield jobs[job], None
                 self._check()
                 if not done:
+                    meanwhile()
                     time.sleep(POLL)
         # of all jobs whose scheduler is gone, and of one whose answer was on its way or is asked for in vain
         except (CancelledError, OSError):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -196,3 +197,26 @@ def test_what_is_rendered_already_is_not_rendered_again(tmp_path, monkeypatch):
     (tmp_path / "html").rmdir()
     site.render(stage, tmp_path)
     assert len(asked) == 4
+
+
+def test_the_bar_goes_on_with_the_clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(execute.time, "monotonic", lambda: 60 * now[0])
+    todo = [execute.Execution(Path(f"{n}"), Path(f"{n}"), {}, minutes) for n, minutes in enumerate((10, 4, 2))]
+    with execute._Progress("run chapters", todo, 2, shown=True) as progress:
+        assert progress.bar.n == 0
+        now[0] = 3
+        progress.tick()
+        assert progress.bar.n == pytest.approx(3 + 3)  # two at once
+        now[0] = 6
+        progress.tick()
+        assert progress.bar.n == pytest.approx(6 + 0.95 * 4)  # late, and not yet done
+        progress.ended(todo[1])
+        assert progress.bar.n == pytest.approx(6 + 4)
+        assert progress.bar.desc == "run chapters, 1 of 3: "
+        now[0] = 7
+        progress.tick()
+        assert progress.bar.n == pytest.approx(7 + 4 + 1)  # the third began with that
+        for one in (todo[0], todo[2]):
+            progress.ended(one)
+        assert progress.bar.n == progress.bar.total
