@@ -45,6 +45,7 @@ _FILES = {
     ),
     "measures.predictions": (
         "cost_table",
+        "energy_predictions",
         "predict_curve",
         "predict_group_barriers",
         "predict_layer_barriers",
