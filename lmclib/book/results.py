@@ -260,7 +260,7 @@ def caption(summary: Mapping[str, object]) -> str:
     """Where results come from, in a line."""
     minutes = f"{summary['training_seconds'] / 60:.1f} + {summary['measuring_seconds'] / 60:.1f} minutes of training and measuring"
     when = f"until {summary['dates'][-1]}, commit {', '.join(summary['commits'])}" if summary["dates"] else "undated"
-    return f"{', '.join(summary['hardware'])}, PyTorch {', '.join(summary['torch'])}, {minutes} {when}"
+    return f"{' and '.join(summary['hardware'])}, PyTorch {' and '.join(summary['torch'])}, {minutes} {when}"
 
 
 def summary_path(chapter: str, profile: str) -> Path:

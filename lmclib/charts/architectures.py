@@ -94,7 +94,7 @@ def depth(final: Mapping[str, pd.DataFrame]) -> alt.Chart:
     across = alt.Chart(pd.DataFrame({"shares": [1]})).mark_rule(strokeDash=[3, 3], color=style.INK).encode(x="shares:Q")
     chart = alt.vconcat(
         (points + line + equal).properties(height=220, width=420),
-        (all_of_them + across).properties(height=26 * len(names), width=420),
+        (all_of_them + across).properties(height=34 * len(names), width=420),
         spacing=16,
     ).add_params(control)
     words = (

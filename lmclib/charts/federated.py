@@ -59,7 +59,12 @@ def partial_averaging(rounds: pd.DataFrame) -> alt.Chart:
         alt.Chart(sent.round(4))
         .mark_bar(color=style.OKABE_ITO[2])
         .encode(
-            x=alt.X(f"{SENT}:Q", title="kilobytes a round", scale=alt.Scale(domain=[0, float(sent[SENT].max()) or 1])),
+            x=alt.X(
+                f"{SENT}:Q",
+                title="kilobytes a round",
+                scale=alt.Scale(domain=[0, float(sent[SENT].max()) or 1]),
+                axis=alt.Axis(tickCount=3),
+            ),
             y=alt.Y("averaged:N", title=None, scale=alt.Scale(domain=sets), axis=alt.Axis(labels=False, ticks=False)),
             tooltip=[
                 "averaged:N",

@@ -127,14 +127,14 @@ def ratios(table: pd.DataFrame) -> alt.Chart:
         alt.Chart(table[["pair", "layer", "share"]].round(4))
         .mark_rect()
         .encode(
-            x=alt.X("pair:N", sort=pairs, title=None, axis=alt.Axis(labelAngle=0, labelLimit=0)),
+            x=alt.X("pair:N", sort=pairs, title=None, axis=alt.Axis(labelAngle=-35, labelLimit=0)),
             y=alt.Y("layer:N", sort=order, title=None),
             color=alt.Color(
                 "share:Q", title="share of model 2", scale=alt.Scale(scheme="blueorange", domain=[0, 1], domainMid=0.5)
             ),
             tooltip=["pair:N", "layer:N", alt.Tooltip("share:Q", title="share of model 2", format=".2f")],
         )
-        .properties(height=alt.Step(16))
+        .properties(width=alt.Step(40), height=alt.Step(16))
     )
     return style.described(
         chart, said, f"{said}. A grid of layers and pairs, coloured by the share of the second model."

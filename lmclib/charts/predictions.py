@@ -54,7 +54,7 @@ def against_fork(table: pd.DataFrame) -> alt.Chart:
     def panel(case: str) -> alt.LayerChart:
         own = base.transform_filter(alt.datum.case == case)
         forks = [fork_label(f) for f in sorted(long[long["case"] == case].fork_epoch.unique())]
-        x = alt.X("fork:O", sort=forks, title="fork epoch", axis=alt.Axis(labelAngle=0))
+        x = alt.X("fork:O", sort=forks, title="fork epoch", axis=alt.Axis(labelAngle=-45 if len(forks) > 5 else 0))
         shape = alt.Shape("what:N", scale=alt.Scale(domain=what), title="barrier")
         points = [
             own.transform_filter(f"{('!', '')[filled]}(datum.what == 'actual')")
@@ -331,14 +331,15 @@ def _closest(what: str, measured: pd.DataFrame) -> str:
 
 
 def price(table: pd.DataFrame) -> alt.Chart:
-    """The median relative error of predictors against their cost, with the frontier, and evaluating the midpoint itself.
+    """The median relative error of predictors against their cost, with their frontier, and evaluating the midpoint itself.
 
     Args:
         table: `method`, `cost` in forward passes, `relative_error`; with a row `actual`, the evaluation, of error 0.
     """
     table = table.dropna(subset=["relative_error"]).assign(name=lambda rows: rows.method.map(NAMES)).sort_values("cost")
-    frontier = table[table.relative_error <= table.relative_error.cummin()]
-    ends = [0.7 * float(table.cost.min()), 1.4 * float(table.cost.max())]
+    predictors = table[table.method != "actual"]  # the evaluation itself is better than any of them
+    frontier = predictors[predictors.relative_error <= predictors.relative_error.cummin()]
+    ends = [0.7 * float(table.cost.min()), 2.5 * float(table.cost.max())]  # room for labels on the right
     x = alt.X(
         "cost:Q", title="cost in forward passes over the data", scale=alt.Scale(type="log", domain=ends, nice=False)
     )

@@ -118,12 +118,12 @@ def against_rate(table: pd.DataFrame) -> alt.Chart:
         return (points + lines).properties(width=230, height=220)
 
     chart = alt.hconcat(
-        panel("barrier", "error barrier"), panel("end", "training error of the worse sibling"), spacing=16
+        panel("barrier", "error barrier"), panel("end", "training error of the worse sibling"), spacing=28
     )
-    means = table.groupby("rate").barrier.mean()
+    means = table[table.decay == decays[0]].groupby("rate").barrier.mean()  # of one recipe, not over both
     title = (
-        f"Between siblings that part at the start: an error barrier of {means.iloc[-1]:.0%} at the rate {means.index[-1]:g}, "
-        f"{means.iloc[0]:.0%} at {means.index[0]:g}"
+        f"Between siblings that part at the start, with weight decay {decays[0]}: an error barrier of {means.iloc[-1]:.0%} at the rate "
+        f"{means.index[-1]:g}, {means.iloc[0]:.0%} at {means.index[0]:g}"
     )
     words = f"{title}. Left the error barrier against the learning rate, right the training error of the worse sibling, a point a seed."
     return style.described(chart, title, words)

@@ -17,6 +17,7 @@ from lmclib.charts.notebook import notebook_bundle
 # Okabe and Ito's colours, which stay apart for every kind of colour vision; always beside a dash or a shape
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 ORDERED = scales.ORDERED
+MANY = 300  # letters of all options together, from which on they are a list rather than buttons
 INK = "currentColor"  # of text and lines: the page's own, on light and on dark
 TITLE = 66  # characters in a line of a title
 WIDTH = 560  # pixels
@@ -87,9 +88,11 @@ def key_of(values: tuple) -> str:
 
 
 def switch(name: str, options: Sequence, label: str, last: bool = False) -> alt.Parameter:
-    """A row of radio buttons with the values themselves; the first is chosen, or the last."""
+    """A row of radio buttons with the values themselves, or a list where they would fill many rows; the first is chosen, or the last."""
     options = list(options)
-    bind = alt.binding_radio(options=options, name=label)
+    bind = (alt.binding_radio if sum(map(len, map(str, options))) < MANY else alt.binding_select)(
+        options=options, name=label
+    )
     return alt.param(name, value=options[-1 if last else 0], bind=bind)
 
 
