@@ -33,7 +33,7 @@ class ForkingExplorer(LiveBox):
 
     PICTURE = (
         "live-forks.png",
-        "Fields for network, data, fork epochs and recipe, Run and Stop, training curves, and the barrier against the fork epoch",
+        "Fields for network, data, fork epochs and recipe, Run and Stop; training curves, the barrier against the fork epoch, and below them the figure of forks with its maps",
     )
 
     def __init__(self, settings: Settings):

@@ -34,7 +34,7 @@ class SetExplorer(LiveBox):
     )
     PICTURE = (
         "live-sets.png",
-        "A list of layers to choose from, a button that evaluates them, and their predicted barrier",
+        "A list of layers to choose from, a button that evaluates them, their predicted and actual barrier, and a log of the sets that were tried",
     )
 
     def __init__(self, cube: LayerCube, energies: Energies | None = None, about: str = ""):

@@ -24,7 +24,7 @@ class LandscapeExplorer(LiveBox):
 
     PICTURE = (
         "live-minima.png",
-        "A field of minima, and a table of the barrier and its prediction between every two of them",
+        "A field of minima, their landscape with handles to drag, and a table of the barrier and its prediction between every two of them",
     )
 
     def __init__(self, minima: Sequence[float]):
