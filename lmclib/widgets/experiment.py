@@ -108,21 +108,14 @@ class Experiment:
     @cached_property
     def _jobs(self) -> list[Measurement]:
         """All that is measured: first where children end, fork by fork, then the rest, fork by fork."""
-        ends, rest = [], []
-        for fork in self.families[0].fork_epochs:
-            pairs = sibling_pairs(self.families, [fork], children=[self.choice.pair])
-            last = self.families[0].epochs(fork)[-1]
-            for treatment in TREATMENTS:
-                how = (
-                    self.choice.split,
-                    treatment,
-                    self.choice.measured_examples,
-                    [{"alphas": self.choice.alphas}],
-                    self._check,
-                )
-                for job in measurements(pairs, barrier_curve, *how):
-                    (ends if job.pair.epoch == last else rest).append(job)
-        return ends + rest
+        choice, forks = self.choice, self.families[0].fork_epochs
+        last = {fork: self.families[0].epochs(fork)[-1] for fork in forks}
+        pairs = [pair for fork in forks for pair in sibling_pairs(self.families, [fork], children=[choice.pair])]
+        how = choice.measured_examples, [{"alphas": choice.alphas}], self._check
+        # all pairs at once, as the code's fingerprint is taken for each call
+        both = [measurements(pairs, barrier_curve, choice.split, treatment, *how) for treatment in TREATMENTS]
+        jobs = [job for of_pair in zip(*both, strict=True) for job in of_pair]
+        return sorted(jobs, key=lambda job: job.pair.epoch != last[job.pair.fork_epoch])
 
     @property
     def is_worth_a_look(self) -> bool:
