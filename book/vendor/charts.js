@@ -12,9 +12,11 @@ function lmcChart(id, wide, narrow) {
 
   function draw() {
     var spec = phone.matches ? Object.assign({}, narrow, { datasets: wide.datasets }) : wide;
+    var before = chosenIn(document.querySelector(id));
     vegaEmbed(id, spec, options)
       .then(function () {
         var chart = document.querySelector(id);
+        choose(chart, before);
         nameParts(chart);
         offerData(chart, wide.datasets || {});
         if (wide.usermeta && wide.usermeta.play) offerPlay(chart, wide.usermeta.play);
@@ -24,6 +26,27 @@ function lmcChart(id, wide, narrow) {
 
   draw();
   phone.addEventListener("change", draw);
+}
+
+// what a reader has chosen: a phone that is turned gets another layout, and must not lose it
+function chosenIn(chart) {
+  var controls = chart.querySelectorAll("form.vega-bindings input, form.vega-bindings select");
+  return Array.prototype.map.call(controls, function (one) {
+    return { name: one.name, type: one.type, value: one.value, checked: one.checked };
+  });
+}
+
+function choose(chart, before) {
+  before.forEach(function (old) {
+    chart.querySelectorAll('form.vega-bindings [name="' + old.name + '"]').forEach(function (one) {
+      var ticked = one.type === "radio" || one.type === "checkbox";
+      if (one.type !== old.type || (one.type === "radio" && one.value !== old.value)) return;
+      if (ticked ? one.checked === old.checked || (one.type === "radio" && !old.checked) : one.value === old.value) return;
+      if (ticked) return one.click();
+      one.value = old.value;
+      ["input", "change"].forEach(function (kind) { one.dispatchEvent(new Event(kind, { bubbles: true })); });
+    });
+  });
 }
 
 // a button that steps through the choices of one control, from the chosen one to the last, or again from the first

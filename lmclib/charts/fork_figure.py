@@ -58,17 +58,24 @@ def fork_figure(curves: pd.DataFrame, parents: pd.DataFrame | None = None, addin
 
 
 def _answers(own: pd.DataFrame, shown: scales.Measures, labels: list[str], epochs: list[int]) -> dict[tuple, str]:
-    """What the figure says at every choice: the highest value on the segment, for both treatments."""
-    highest = own.groupby(["fork", "epoch", "treatment"])[list(EVOLUTION.values())].max().to_dict("index")
+    """What the figure says at every choice: the highest value on the segment, for both treatments, and whether that is at an end."""
+    keys = ["fork", "epoch", "treatment"]
+    highest = own.groupby(keys)[list(EVOLUTION.values())].max().to_dict("index")
+    within = own[~own.alpha.isin([0, 1])].groupby(keys)[list(EVOLUTION.values())].max().to_dict("index")
     treatments = [name for name in TREATMENTS.values() if name in set(own.treatment)]
+
+    def ends_lie_higher(one: tuple, column: str) -> bool:
+        return not column.endswith("barrier") and highest[one][column] > within[one][column]
+
     answers = {}
     for fork, epoch, name in product(labels, epochs, EVOLUTION):
+        column, at = EVOLUTION[name], [(fork, epoch, treatment) for treatment in treatments]
         said = [
-            f"{shown[name].said(highest[fork, epoch, treatment][EVOLUTION[name]])} with {treatment} statistics"
-            for treatment in treatments
-            if (fork, epoch, treatment) in highest
+            f"{shown[name].said(highest[one][column])}{' (at an end)' if ends_lie_higher(one, column) else ''} with {one[2]} statistics"
+            for one in at
+            if one in highest
         ]
-        what = name if name.endswith("barrier") else f"highest {name} between siblings"
+        what = name if name.endswith("barrier") else f"highest {name} on the segment"
         answers[fork, epoch, name] = (
             f"Forked at epoch {fork}, seen at epoch {epoch}: {what} {', '.join(said)}"
             if said

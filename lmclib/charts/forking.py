@@ -201,9 +201,7 @@ def geometry(table: pd.DataFrame) -> alt.Chart:
         .resolve_scale(y="independent")
     )
     start, end = last.iloc[0], last.iloc[-1]
-    title = (
-        f"From the first fork to the last, the angle falls from {start.origin_angle:.0f}° to {end.origin_angle:.0f}°"
-    )
+    title = f"From the first fork to the last, the angle at the origin falls from {start.origin_angle:.0f}° to {end.origin_angle:.0f}°"
     words = (
         f"Four panels over child epochs, a line a fork, means over seeds. At the end the angle at the origin is "
         f"{start.origin_angle:.1f} degrees for fork {labels[0]} and {end.origin_angle:.1f} for fork {labels[-1]}; the distance "

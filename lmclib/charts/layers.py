@@ -11,7 +11,6 @@ from lmclib.measures.layerwise import NETWORK, null_model
 
 MEASURES = {"loss": "loss_barrier", "error": "error_barrier"}
 INTO = {"1": "into model 1", "2": "into model 2"}
-SHORT = {"labelExpr": "replace(datum.label, 'stages.', '')"}  # of many layers, so that a phone shows their names whole
 
 
 def heatmap(table: pd.DataFrame) -> alt.Chart:
@@ -62,7 +61,7 @@ def heatmap(table: pd.DataFrame) -> alt.Chart:
 
     def column(into: str, first: bool) -> alt.VConcatChart:
         rect = base.transform_filter(f"datum.into == '{into}'").mark_rect().encode(color=colour, tooltip=tooltip)
-        axis = {"axis": alt.Axis(**SHORT) if first else alt.Axis(labels=False, ticks=False)}
+        axis = {"axis": alt.Axis(**style.SHORT) if first else alt.Axis(labels=False, ticks=False)}
         whole = rect.transform_filter(f"datum.layer == '{NETWORK}'").encode(
             x=alt.X("epoch:O", title=None, axis=None, scale=times),
             y=alt.Y("layer:N", title=None, scale=alt.Scale(domain=[NETWORK]), **axis),
@@ -97,7 +96,7 @@ def heatmap(table: pd.DataFrame) -> alt.Chart:
                 "layer:N",
                 scale=alt.Scale(domain=[*layers, NETWORK]),
                 title=None,
-                axis=alt.Axis(labelAngle=-60, **SHORT),
+                axis=alt.Axis(labelAngle=-60, **style.SHORT),
             ),
             xOffset="direction:N",
             y=shown.position(title="barrier at the chosen epoch"),
@@ -151,7 +150,8 @@ def shares(final: pd.DataFrame) -> alt.Chart:
     table = final[(final.layer != NETWORK) & (final["into"] != "both")].join(full, on=keys)
     table = table.assign(share=table.loss_barrier / table.full, direction=table["into"].map(INTO))
     layers, cases = list(table.layer.unique()), list(table["case"].unique())
-    top, equal = table.groupby("case", sort=False).share.max(), 1 / len(layers)
+    worst = table.groupby(["case", "seed"], sort=False).share.max()  # in the direction in which it is higher
+    top, equal = worst.groupby("case", sort=False).mean(), 1 / len(layers)
     wide = alt.Scale(domain=[min(0, float(table.share.min())), max(equal, float(table.share.max()))], nice=True)
     columns = ["case", "seed", "layer", "direction", "share", "loss_barrier"]
     base = alt.Chart(table[columns].round(4))
@@ -159,7 +159,7 @@ def shares(final: pd.DataFrame) -> alt.Chart:
     points = base.mark_point(opacity=0.8).encode(
         # the same range in every panel
         x=alt.X("share:Q", title="part of the full barrier", scale=wide, axis=alt.Axis(format="%", tickCount=4)),
-        y=alt.Y("layer:N", sort=layers[::-1], title=None, axis=alt.Axis(**SHORT)),
+        y=alt.Y("layer:N", sort=layers[::-1], title=None, axis=alt.Axis(**style.SHORT)),
         color=colour,
         shape=alt.Shape("direction:N", title="averaged"),
         tooltip=[
@@ -179,9 +179,9 @@ def shares(final: pd.DataFrame) -> alt.Chart:
     ]
     for panel in panels[1:]:
         panel.layer[0].encoding.y.axis = alt.Axis(labels=False, ticks=False)
-    title = f"The worst single layer carries {top.iloc[0]:.0%} of the barrier between {cases[0]}"
+    title = f"The worst single layer in its worse direction carries {top.iloc[0]:.0%} of the barrier between {cases[0]}, mean over seeds"
     words = (
-        "Layer barriers at the end of training as parts of the full one, a point a seed and direction; the largest: "
+        "Layer barriers at the end of training as parts of the full one, a point a seed and direction; the worst, mean over seeds: "
         + ", ".join(f"{case} {value:.0%}" for case, value in top.items())
     )
     return style.described(alt.hconcat(*panels, spacing=12), title, words + ".")

@@ -11,19 +11,22 @@ from lmclib.measures.perturbation import AVERAGING, DIRECTIONS, RANDOM
 
 MEASURES = {"loss": "loss", "error": "error"}
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [4, 6]]
+LOOKS = dict(
+    zip(DIRECTIONS, zip(style.OKABE_ITO, DASHES, strict=False), strict=True)
+)  # of a direction, the same in every figure
 SEEN = 0.1  # nats below which losses are drawn linearly
 DECADES = [0, *(digit * 10.0**k for k in range(-1, 6) for digit in (1, 3))]
 TENTHS = [0, 0.2, 0.4, 0.6, 0.8, 1]
-SHORT = {"labelExpr": "replace(datum.label, 'stages.', '')"}
 
 
-def steps(table: pd.DataFrame) -> alt.Chart:
+def steps(table: pd.DataFrame, choice: str = "measured on ") -> alt.Chart:
     """Loss or error against the length of a step, a line a direction: means over draws and seeds, with the range of seeds.
 
     Args:
         table: `perturbation_table` of some seeds, with `setting`, what was measured how in words (split, protocol).
+        choice: what a setting is, before its buttons.
     """
-    return _curves(table, {"setting": ("setting", "measured on ")})
+    return _curves(table, {"setting": ("setting", choice)})
 
 
 def noise(table: pd.DataFrame) -> alt.Chart:
@@ -59,7 +62,7 @@ def equal_norm(table: pd.DataFrame) -> alt.Chart:
         .mark_point(opacity=0.8)
         .encode(
             x=shown.position(alt.X, title="nats more than after a random step"),
-            y=alt.Y("layer:N", title=None, scale=alt.Scale(domain=layers[::-1]), axis=alt.Axis(**SHORT)),
+            y=alt.Y("layer:N", title=None, scale=alt.Scale(domain=layers[::-1]), axis=alt.Axis(**style.SHORT)),
             color=alt.condition("datum.difference < 0", alt.value(style.OKABE_ITO[2]), alt.value(style.OKABE_ITO[1])),
             shape=alt.condition("datum.difference < 0", alt.value("circle"), alt.value("triangle-up")),
             tooltip=[
@@ -78,12 +81,28 @@ def equal_norm(table: pd.DataFrame) -> alt.Chart:
     )
     answers = {}
     for (setting, s), rows in apart[apart.layer != NETWORK].groupby(["setting", "sigma"], sort=False):
-        by_layer = rows.groupby("layer").difference.mean()
+        milder, harsher, n = in_every_seed(rows)
+        median = rows.groupby("layer").difference.mean().median()
         answers[s, setting] = (
-            f"Step of σ = {s:g}, {setting}: towards the other model is the milder way in {int((by_layer < 0).sum())} of {len(by_layer)} "
-            f"layers; the median layer's loss is {scales.nats(abs(by_layer.median()))} {'lower' if by_layer.median() < 0 else 'higher'} there than after a random step"
+            f"Step of σ = {s:g}, {setting}: towards the other model is milder in every seed in {milder} of {n} layers, harsher in {harsher}; "
+            f"the median layer's loss is {scales.nats(abs(median))} {'lower' if median < 0 else 'higher'} there than after a random step"
         )
     return style.answered(chart, ["sigma", "setting"], answers, (start, settings[0]), words)
+
+
+def in_every_seed(apart: pd.DataFrame) -> tuple[int, int, int]:
+    """In how many layers a difference is below zero in every seed, in how many above it, and how many layers there are.
+
+    Args:
+        apart: `layer`, `seed`, `difference`.
+
+    Example:
+        >>> rows = pd.DataFrame({"layer": ["a", "a", "b", "b"], "seed": [0, 1, 0, 1], "difference": [-1, -2, 1, -1]})
+        >>> in_every_seed(rows)
+        (1, 0, 2)
+    """
+    by_layer = apart.groupby("layer").difference
+    return int((by_layer.max() < 0).sum()), int((by_layer.min() > 0).sum()), by_layer.ngroups
 
 
 def _curves(table: pd.DataFrame, choice: Mapping[str, tuple[str, str]]) -> alt.Chart:
@@ -116,10 +135,12 @@ def _curves(table: pd.DataFrame, choice: Mapping[str, tuple[str, str]]) -> alt.C
     colour = alt.Color(
         "direction:N",
         title="direction",
-        scale=alt.Scale(domain=found, range=list(style.OKABE_ITO[: len(found)])),
+        scale=alt.Scale(domain=found, range=[LOOKS[one][0] for one in found]),
         legend=alt.Legend(symbolOpacity=1),
     )
-    dash = alt.StrokeDash("direction:N", title="direction", scale=alt.Scale(domain=found, range=DASHES[: len(found)]))
+    dash = alt.StrokeDash(
+        "direction:N", title="direction", scale=alt.Scale(domain=found, range=[LOOKS[one][1] for one in found])
+    )
     tooltip = [
         "direction:N", "layer:N", alt.Tooltip("sigma:Q", title="σ"),
         alt.Tooltip("loss:Q", title="loss, nats", format=".3f"), alt.Tooltip("error:Q", format=".1%"),
@@ -134,8 +155,12 @@ def _curves(table: pd.DataFrame, choice: Mapping[str, tuple[str, str]]) -> alt.C
 
 
 def _summary(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Means over draws and seeds, with the lowest and highest seed's."""
+    """Means over draws and seeds, with the lowest and highest seed's; of no direction that some seed lacks, as a null space can be: the
+    mean would be over other networks.
+    """
     keys = [column, "layer", "direction", "sigma"]
+    seeds = table.groupby(keys[:3], sort=False).seed.transform("nunique")
+    table = table[seeds == table.groupby(column, sort=False).seed.transform("nunique")]
     by_seed = table.groupby([*keys, "seed"], sort=False)[list(MEASURES)].mean().groupby(keys, sort=False)
     low, high = by_seed.min().add_suffix("_low"), by_seed.max().add_suffix("_high")
     return pd.concat([by_seed.mean(), low, high], axis=1).reset_index()

@@ -66,8 +66,9 @@ class Measure:
         """Round numbers for an axis, zero among them; a few for a legend."""
         low, high = self.colours if few else self.domain
         if self.share:
-            parts = 2 if few else 5
-            step = next((s for s in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25) if s >= self.top / parts), 0.5)
+            steps = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
+            within = [step for step in steps if step <= self.top]  # else a legend would have its zero alone
+            step = max(within, default=TINY) if few else next((s for s in steps if s >= self.top / 5), 0.5)
             ticks = np.arange(-10, 11) * step
         else:
             start = math.floor(math.log10(self.constant)) + few

@@ -19,6 +19,10 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 ORDERED = scales.ORDERED
 MANY = 300  # letters of all options together, from which on they are a list rather than buttons
 INK = "currentColor"  # of text and lines: the page's own, on light and on dark
+# names of many layers without what they have in common, so that a phone shows them whole
+SHORT = {
+    "labelExpr": "replace(replace(datum.label, regexp('^(stages|features|blocks|encoder[.]layers[.]encoder_layer)[._]'), ''), 'self_attention', 'attn')"
+}
 TITLE = 66  # characters in a line of a title
 WIDTH = 560  # pixels
 STATIC = "LMC_STATIC"  # set while the book is built: charts are then HTML that the site's own scripts draw
@@ -63,7 +67,7 @@ def answered(
     # as many lines for each, so that nothing moves when the title changes
     lines = {key: [*said, *[""] * (most - len(said))] for key, said in lines.items()}
     key = " + '|' + ".join(controls)
-    other = json.dumps(["Not measured, or no such pair yet", *[""] * (most - 1)])
+    other = json.dumps(["Not measured at this choice", *[""] * (most - 1)])
     heading = alt.TitleParams(text=alt.expr(f"answers[{key} + ''] || {other}"))
     said = f"{answers[start]}. {description} This text is for the controls as they stand at first."
     chart = with_values(chart, alt.param("answers", value=lines))
@@ -90,6 +94,8 @@ def key_of(values: tuple) -> str:
 def switch(name: str, options: Sequence, label: str, last: bool = False) -> alt.Parameter:
     """A row of radio buttons with the values themselves, or a list where they would fill many rows; the first is chosen, or the last."""
     options = list(options)
+    if len(options) == 1:  # nothing to choose
+        return alt.param(name, value=options[0])
     bind = (alt.binding_radio if sum(map(len, map(str, options))) < MANY else alt.binding_select)(
         options=options, name=label
     )

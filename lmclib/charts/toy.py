@@ -154,9 +154,7 @@ def hierarchies(sets: dict[str, list[float]]) -> alt.Chart:
         .properties(width=480, height=220)
     )
     apart = sorted(table[np.isclose(table.barrier, top.barrier)].distance.unique())
-    title = (
-        f"The highest barrier, {top.barrier:.3g}, stands between minima {' and '.join(f'{d:g}' for d in apart)} apart"
-    )
+    title = f"The highest barrier, {top.barrier:.3g}, stands between minima at a distance of {' and '.join(f'{d:g}' for d in apart)}"
     return style.described(
         chart, title, f"Barrier against distance for every pair of minima; the highest is {top.barrier:.3g}."
     )

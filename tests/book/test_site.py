@@ -190,6 +190,22 @@ def test_play_steps_through_the_forks_and_ends(page, site):
     assert not page.trouble
 
 
+def test_a_phone_that_is_turned_keeps_what_was_chosen(page, site):
+    page.goto(f"{site}/book/resnet_forking.html", wait_until="networkidle")
+    chart = page.locator(".lmc-chart").first
+    chart.locator("input[name=fork_at_fork]").last.click()
+    chart.locator("input[name=measure]").last.click()
+    now = page.viewport_size["width"]
+    page.set_viewport_size({"width": 1400 if now < 600 else 390, "height": 900})
+    page.wait_for_timeout(1500)
+    assert chart.locator("input[name=fork_at_fork]").last.is_checked()
+    assert chart.locator("input[name=measure]").last.is_checked()
+    title = chart.locator("svg .role-title-text").first.inner_text()
+    fork = chart.locator("input[name=fork_at_fork]").last.input_value()
+    assert title.startswith(f"Forked at epoch {fork}")
+    assert not page.trouble
+
+
 def test_charts_take_the_colour_of_the_pages_text(page, site):
     page.goto(f"{site}/book/toy_barriers.html", wait_until="networkidle")
     for theme in ("dark", "light"):

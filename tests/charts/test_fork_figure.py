@@ -120,3 +120,13 @@ def test_where_the_parent_was_not_measured_children_are_drawn_and_handles_lie_on
     handles = dataset(spec, "handle", "loss")
     assert list(map(float, handles.fork)) == list(map(float, FORKS))
     assert not handles[["loss", "error"]].any(axis=None)
+
+
+def test_a_maximum_at_an_end_is_said_to_be_one(table):
+    dip = table.assign(error=table.error.where(table.alpha.isin([0, 1]), table.error - 1))
+    said = assert_title_follows(figure.fork_figure(dip, parents()).to_dict(), "fork", "epoch", "measure")
+    assert "highest error on the segment" in said["0.5", 6, "error"]
+    assert said["0.5", 6, "error"].count("(at an end)") == 2
+    ridge = table.assign(error=table.error.where(table.alpha.isin([0, 1]), table.error + 1))
+    said = assert_title_follows(figure.fork_figure(ridge, parents()).to_dict(), "fork", "epoch", "measure")
+    assert "(at an end)" not in said["0.5", 6, "error"]

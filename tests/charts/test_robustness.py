@@ -66,3 +66,23 @@ def test_equal_norm_counts_the_layers_where_averaging_is_milder():
     assert controls(spec)["sigma"][0] == 0.5, "halfway is shown first"
     shown = dataset(spec, "difference")
     assert np.sign(shown[(shown.layer == LAYERS[0]) & (shown.sigma == 0.5)].difference).eq(1).all()
+
+
+def test_a_direction_that_one_network_lacks_has_no_line_either():
+    table = step_table()
+    whole = dataset(robustness.steps(table).to_dict(), "loss_low", "loss_high")
+    missing = (table.direction == "null space") & (table.layer == "head") & (table.seed == table.seed.max())
+    shown = dataset(robustness.steps(table[~missing]).to_dict(), "loss_low", "loss_high")
+    gone = (whole.direction == "null space") & (whole.layer == "head")
+    assert gone.any()
+    assert len(shown) == (~gone).sum()  # a mean over the others would be of other networks
+
+
+def test_a_direction_looks_the_same_in_every_figure():
+    table = step_table()
+    few = table[table.direction.isin(["averaging direction", "null space"])]
+    ranges = {}
+    for spec in (robustness.steps(table).to_dict(), robustness.steps(few).to_dict()):
+        scale = spec["layer"][1]["encoding"]["color"]["scale"]
+        ranges |= {(one, colour): None for one, colour in zip(scale["domain"], scale["range"], strict=True)}
+    assert len(ranges) == table.direction.nunique()

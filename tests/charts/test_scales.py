@@ -44,3 +44,9 @@ def test_numbers_in_titles_have_no_negative_zero():
     assert scales.percent(-0.25) == "−25.0\u00a0%"
     assert scales.nats(-0.0) == "0\u00a0nats"
     assert scales.nats(0.01234) == "0.012\u00a0nats"
+
+
+def test_a_legend_of_shares_has_more_than_a_zero():
+    for top in (0.013, 0.045, 0.09, 0.23, 0.3, 0.48, 0.9):
+        measure = scales.measure(pd.DataFrame({"error_barrier": [-top / 2, top]}), "error_barrier")
+        assert len(measure.ticks(few=True)) > 1
