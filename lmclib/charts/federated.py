@@ -142,7 +142,12 @@ def splits(table: pd.DataFrame) -> alt.Chart:
         .transform_filter("datum.case == which")
         .mark_rect()
         .encode(
-            x=alt.X("client:O", title="client", scale=alt.Scale(domain=clients), axis=alt.Axis(labelAngle=0)),
+            x=alt.X(
+                "client:O",
+                title="client",
+                scale=alt.Scale(domain=clients),
+                axis=alt.Axis(labelAngle=0, labelOverlap=True),
+            ),
             y=alt.Y("class:N", title="class", scale=alt.Scale(domain=classes[::-1])),
             color=alt.Color(
                 "share:Q",

@@ -96,7 +96,7 @@ def heatmap(table: pd.DataFrame) -> alt.Chart:
                 "layer:N",
                 scale=alt.Scale(domain=[*layers, NETWORK]),
                 title=None,
-                axis=alt.Axis(labelAngle=-60, **style.SHORT),
+                axis=alt.Axis(labelAngle=-60, labelOverlap=True, **style.SHORT),
             ),
             xOffset="direction:N",
             y=shown.position(title="barrier at the chosen epoch"),

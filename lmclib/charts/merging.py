@@ -104,7 +104,7 @@ def candidates(table: pd.DataFrame, said: str) -> alt.Chart:
         alt.Chart(rows)
         .mark_point()
         .encode(
-            y=alt.Y("candidate:N", sort=list(table.candidate.unique()), title=None, axis=alt.Axis(labelLimit=0)),
+            y=alt.Y("candidate:N", sort=list(table.candidate.unique()), title=None),
             x=alt.X("loss:Q", title="held-out loss", scale=alt.Scale(zero=False)),
             color=_colour("statistics", list(kinds.values())),
             shape=alt.Shape("statistics:N", title=None, scale=alt.Scale(domain=list(kinds.values()))),
@@ -134,7 +134,7 @@ def ratios(table: pd.DataFrame) -> alt.Chart:
             ),
             tooltip=["pair:N", "layer:N", alt.Tooltip("share:Q", title="share of model 2", format=".2f")],
         )
-        .properties(width=alt.Step(40), height=alt.Step(16))
+        .properties(width=40 * len(pairs), height=alt.Step(16))
     )
     return style.described(
         chart, said, f"{said}. A grid of layers and pairs, coloured by the share of the second model."
