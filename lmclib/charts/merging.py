@@ -128,7 +128,7 @@ def ratios(table: pd.DataFrame) -> alt.Chart:
         .mark_rect()
         .encode(
             x=alt.X("pair:N", sort=pairs, title=None, axis=alt.Axis(labelAngle=-35, labelLimit=0)),
-            y=alt.Y("layer:N", sort=order, title=None),
+            y=alt.Y("layer:N", sort=order, title=None, axis=alt.Axis(**style.SHORT)),
             color=alt.Color(
                 "share:Q", title="share of model 2", scale=alt.Scale(scheme="blueorange", domain=[0, 1], domainMid=0.5)
             ),
