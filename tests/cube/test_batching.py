@@ -9,6 +9,7 @@ import lmclib as lmc
 from lmclib.networks.build import build_model
 
 
+@pytest.mark.filterwarnings("ignore:for .*copying from a non-meta parameter")  # a GPU copies them
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 16)])
 def test_a_cube_leaves_nothing_on_another_device(other_device, shape):
     net = build_model("resnet8-w4", shape, 10)
