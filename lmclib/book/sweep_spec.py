@@ -34,6 +34,7 @@ from lmclib.measures.layerwise import (
 from lmclib.measures.perturbation import perturbation_table
 from lmclib.measures.predictions import (
     cost_table,
+    energy_predictions,
     predict_curve,
     predict_group_barriers,
     predict_layer_barriers,
@@ -67,6 +68,7 @@ MEASURES: dict[str, Callable[..., pd.DataFrame]] = {
         predict_layer_barriers,
         predict_group_barriers,
         prediction_table,
+        energy_predictions,
         cost_table,
     )
 }
