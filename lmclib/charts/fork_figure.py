@@ -65,7 +65,8 @@ def _answers(own: pd.DataFrame, shown: scales.Measures, labels: list[str], epoch
     treatments = [name for name in TREATMENTS.values() if name in set(own.treatment)]
 
     def ends_lie_higher(one: tuple, column: str) -> bool:
-        return not column.endswith("barrier") and highest[one][column] > within[one][column]
+        # where only the ends were measured there is nothing within to compare them with
+        return not column.endswith("barrier") and one in within and highest[one][column] > within[one][column]
 
     answers = {}
     for fork, epoch, name in product(labels, epochs, EVOLUTION):

@@ -1,12 +1,19 @@
 """Charts in notebooks: alive where a kernel answers, pictures where none does or the notebook is not trusted."""
 
 import json
+from contextlib import suppress
 
 import altair as alt
+import vl_convert
 from altair.utils.mimebundle import spec_to_mimebundle
+from platformdirs import user_cache_path
+
+from lmclib.errors import LmcError
+from lmclib.files import write_text
 
 INK, PAPER = "#222", "white"  # a picture cannot take the page's own colours
 PPI = 108  # pixels an inch: half as many again as a page has
+PACKED = 100_000  # letters: Altair's own script, which asks a network for the others, has fewer
 
 
 def notebook_bundle(spec: dict, **_: object) -> tuple[dict[str, object], dict[str, object]]:
@@ -18,12 +25,30 @@ def notebook_bundle(spec: dict, **_: object) -> tuple[dict[str, object], dict[st
     Returns:
         What is stored, by kind, and the picture's size.
     """
-    alt.JupyterChart.enable_offline(True)
+    bring_scripts()
     shown = alt.JupyterChart(None)
     shown.spec = spec  # as it is: to make a chart of it first takes longer than to draw it
     alive, _ = shown._repr_mimebundle_()
     pixels, size = picture(spec)
     return {**alive, **pixels, "text/plain": spec.get("description", "chart")}, size
+
+
+def bring_scripts() -> None:
+    """Have live charts bring their scripts along, so that they need no network.
+
+    Packing them takes seconds, so they are kept among the user's own files for all other kernels.
+    """
+    if len(alt.JupyterChart._esm) > PACKED:
+        return
+    made_by = f"altair-{alt.__version__}-vl-convert-{vl_convert.__version__}"
+    kept = user_cache_path("lmclib") / f"charts-{made_by}.js"
+    with suppress(OSError):
+        alt.JupyterChart._esm = kept.read_text(encoding="utf-8")
+    if len(alt.JupyterChart._esm) > PACKED:
+        return
+    alt.JupyterChart.enable_offline(True)
+    with suppress(LmcError):  # a place that cannot be written to: then each kernel packs its own
+        write_text(kept, alt.JupyterChart._esm)
 
 
 def live_chart(chart: alt.TopLevelMixin, file_name: str, shown: alt.JupyterChart | None = None) -> alt.JupyterChart:

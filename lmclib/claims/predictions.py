@@ -15,9 +15,12 @@ FEWEST = 5  # sets of one size that a rank correlation is taken over
 
 
 def prediction_claims(
-    forks: pd.DataFrame, geometry: pd.DataFrame, layers: pd.DataFrame, sets: pd.DataFrame
+    forks: pd.DataFrame | None = None,
+    geometry: pd.DataFrame | None = None,
+    layers: pd.DataFrame | None = None,
+    sets: pd.DataFrame | None = None,
 ) -> dict[str, list[Part]]:
-    """B6, B8, B9 and B10, as parts with a number a seed.
+    """B6, B8, B9 and B10, as parts with a number a seed; those of what is measured.
 
     Args:
         forks: the full path by `published` at the end of training: `case`, `seed`, `fork_epoch`, `predicted`, `actual`.
@@ -29,7 +32,11 @@ def prediction_claims(
     Returns:
         The parts of each claim; one that no seed can judge is left out.
     """
-    claims = {"B6": _ballpark(forks, geometry), "B8": _layers(layers), "B9": _both_needed(layers), "B10": _sets(sets)}
+    claims = {
+        **({} if forks is None or geometry is None else {"B6": _ballpark(forks, geometry)}),
+        **({} if layers is None else {"B8": _layers(layers), "B9": _both_needed(layers)}),
+        **({} if sets is None else {"B10": _sets(sets)}),
+    }
     return {claim: parts for claim, parts in claims.items() if parts}
 
 

@@ -16,6 +16,7 @@ BASELINES = ("models", "cut")
 ORDERS = ("bottom-up", "top-down", "random", "minimal")
 NETWORK = "network"  # what tables call all layers together
 MOST_FOR_ALL_SETS = 10  # layers, of which all sets are measured
+RANDOM_SETS = 24  # of each of three sizes, where there are more
 VALUES = ["loss", "error", "loss_barrier", "error_barrier"]
 Groups = Mapping[str, Sequence[str]] | Iterable[Sequence[str]]
 
@@ -187,7 +188,8 @@ def staircase_table(cube: LayerCube, orders: Sequence[str] = ORDERS, seeds: Sequ
 def set_table(cube: LayerCube) -> pd.DataFrame:
     """The barriers (`into="both"`, α = ½) of all $2^L - 1$ sets of layers, or of a chosen few where L is more than ten.
 
-    The few are single layers, pairs, and all steps of the staircases of every order.
+    The few are single layers, pairs, all steps of the staircases of every order, and random sets of a quarter, a half and three
+    quarters of the layers, so that sets of one size can be compared.
 
     Returns:
         A row a set: `set`, a string of L digits whose ℓ-th is 1 where layer ℓ is in it; `n_layers`, `loss_barrier`, `error_barrier`.
@@ -199,6 +201,9 @@ def set_table(cube: LayerCube) -> pd.DataFrame:
         sets = [set(chosen) for n in (1, 2) for chosen in combinations(names, n)]
         for order in (_ordered(cube, order, 0) for order in ORDERS):
             sets += [set(order[:n]) for n in range(3, len(order) + 1)]
+        rng = np.random.default_rng(0)
+        for size in (len(names) * quarters // 4 for quarters in (1, 2, 3)):
+            sets += [set(rng.choice(names, size, replace=False).tolist()) for _ in range(RANDOM_SETS)]
     groups = {layer_key(names, chosen): sorted(chosen, key=names.index) for chosen in sets}
     table = group_barriers(cube, groups).query("into == 'both'").rename(columns={"group": "set"})
     return table[["set", "n_layers", "loss_barrier", "error_barrier"]].reset_index(drop=True)

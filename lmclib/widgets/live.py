@@ -2,10 +2,10 @@
 
 import os
 
-import altair as alt
 import ipywidgets as widgets
 from IPython import get_ipython
 
+from lmclib.charts.notebook import bring_scripts
 from lmclib.charts.style import STATIC
 
 SLOT = "lmc-slot"  # the class of a box of charts, which may be narrower than they are
@@ -38,12 +38,12 @@ def wide(table: str) -> str:
 
 
 def charts_offline() -> bool:
-    """Have live charts bring their scripts along, where a kernel may show some; packing them takes a second or two, once.
+    """Have live charts bring their scripts along, where a kernel may show some; packing them takes a second or two, once on a machine.
 
     Returns:
         Whether a kernel may.
     """
     live = hasattr(get_ipython(), "kernel") and not os.environ.get(STATIC)
     if live:
-        alt.JupyterChart.enable_offline(True)
+        bring_scripts()
     return live
