@@ -43,20 +43,23 @@ class CommittedPair:
         """What tells it from the others, in words."""
         recipe = self.about["recipe"]
         again = ", full length after the fork" if recipe["schedule_after_fork"] == "reset" else ""
-        return f"{self.about['model']}, fork {self.fork_epoch(n_train):g}, rate {recipe['lr']:g}{again}"
+        precision = "" if self.about["precision"] == "float32" else f", {self.about['precision']}"
+        return f"{self.about['model']}, fork {self.fork_epoch(n_train):g}, rate {recipe['lr']:g}{again}{precision}"
 
 
 def committed_pairs() -> list[CommittedPair]:
-    """Every two committed siblings, in the order of what they are."""
+    """Every two committed siblings of the first seed, in the order of what they are."""
     found: dict[str, dict[int, Path]] = {}
     for path in sorted(committed_results().glob("*/*.safetensors")):
         about = read_json(path.parent / "run.json")
         found.setdefault(json.dumps({**about, "sibling": None}, sort_keys=True), {})[about["sibling"]] = path
-    return [
+    pairs = [
         CommittedPair(json.loads(key), (paths[0], paths[1]))
         for key, paths in sorted(found.items())
         if {0, 1} <= {*paths}
     ]
+    first = min((pair.about["seed"] for pair in pairs), default=0)
+    return [pair for pair in pairs if pair.about["seed"] == first]
 
 
 def measure_first_look(data: str = "cifar10", progress: bool = True) -> pd.DataFrame:

@@ -188,13 +188,14 @@ def _anywhere(given: Mapping[str, object]) -> dict[str, object]:
 
 
 def _pack_networks(families: Collection[Family], results: Path) -> list[str]:
-    """Copy the final siblings of the first and the last fork of each experiment's first seed, so that a reader's first cube needs no training.
+    """Copy the final siblings of the first and the last fork of each experiment, those of the first seeds first, while there is room:
+    so a reader's first cube needs no training, and what the next measure asks of them can still be measured.
 
     Returns:
         The addresses of those that are committed, now or before.
     """
-    first, found = min((family.spec.seed for family in families), default=0), set()
-    for family in (family for family in families if family.spec.seed == first):
+    found = set()
+    for family in sorted(families, key=lambda family: family.spec.seed):
         for step in {family.fork_steps[0], family.fork_steps[-1]}:
             name = step_name(family.checkpoint_steps(step)[-1])
             found |= {at for k in range(2) if _pack_network(family, at := family.child_address(step, k), name, results)}

@@ -47,8 +47,8 @@ def test_tables_are_packed_travel_and_are_found_elsewhere(committed, tmp_path):
     pd.testing.assert_frame_equal(found.tables["final"], measured["final"])
     assert "mlp-4 on digits, 2 epochs; seeds 0 to 2; forks 0, 1; CPU" in found.said
     assert not laptop.exists()
-    assert len(list(committed.glob("*/*.safetensors"))) == 6, (
-        "two siblings of the first fork, and of the last one twice"
+    assert len(list(committed.glob("*/*.safetensors"))) == 6 * 3, (
+        "of each seed two siblings of the first fork, and of the last one twice"
     )
     (family, *_) = lmc.fork_all([measured["families"][0].spec], laptop, progress=False)
     family.train_missing = lambda: pytest.fail("trains")
@@ -88,3 +88,13 @@ def test_committed_results_are_intact():
 def test_committed_parameters_hold_no_path_of_a_machine(path, kept):
     assert results._anywhere({"data": f"folder:{path}", "lr": 1}) == {"data": f"folder:{kept}", "lr": 1}
     assert results._anywhere({"data": "cifar10"}) == {"data": "cifar10"}
+
+
+def test_networks_of_the_first_seed_are_packed_while_there_is_room(committed, tmp_path, monkeypatch):
+    given = {"fork_epochs": "[0, 1]"}
+    measure("resnet_forking", {"profile": "paper", "store": str(tmp_path / "runs"), **given})
+    size = next(path.stat().st_size for path in (tmp_path / "runs").glob("*/*.safetensors"))
+    monkeypatch.setattr(results, "MOST_OF_NETWORKS", 7.5 * size)
+    results.pack("resnet_forking", given, tmp_path / "runs")
+    seeds = [json.loads((path.parent / "run.json").read_text())["seed"] for path in committed.glob("*/*.safetensors")]
+    assert (seeds.count(0), seeds.count(1), seeds.count(2)) == (6, 1, 0)

@@ -69,6 +69,13 @@ def test_good_predictions_hold():
     assert found["B10"] == ["holds"] * 3
 
 
+def test_what_is_not_measured_is_not_judged():
+    assert [*lmc.prediction_claims(layers=layers())] == ["B8", "B9"]
+    assert [*lmc.prediction_claims(sets=sets(additive=False))] == ["B10"]
+    assert [*lmc.prediction_claims(*forks(1.2))] == ["B6"]
+    assert lmc.prediction_claims() == {}
+
+
 def test_bad_ones_fail():
     found = claims(factor=4.0, energy_tells=False)
     assert (found["B6"], found["B8"]) == (["fails"], ["fails"] * 4)
