@@ -142,8 +142,12 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: 
         The summary, with `missing`: what is not measured yet.
 
     Raises:
-        LmcError: nothing is finished, or the results would grow above 25 MB.
+        LmcError: nothing is finished, the results would grow above 25 MB, or another profile is among the parameters.
     """
+    if given.get("profile", profile) != profile:
+        raise LmcError(
+            f"profile={given['profile']!r}: is a scale, not a parameter here; say --profile {given['profile']}"
+        )
     store, results = from_root(store), committed_results()
     tables, families, judged, missing, finished = {}, {}, [], "", False
     for seeds in reversed(_seed_counts(chapter, {"profile": profile, "store": str(store), **given})):

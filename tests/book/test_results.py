@@ -33,6 +33,8 @@ def test_tables_are_packed_travel_and_are_found_elsewhere(committed, tmp_path):
     assert results.find_results("resnet_forking", "paper", laptop) is None
     with pytest.raises(LmcError, match="is not finished"):
         results.pack("resnet_forking", {}, runs)
+    with pytest.raises(LmcError, match="say --profile cifar"):
+        results.pack("resnet_forking", {"profile": "cifar"}, runs)
     own = {"fork_epochs": "[0, 1]"}  # a part of the profile's forks
     measured = measure("resnet_forking", {"profile": "paper", "store": str(runs), **own})
     summary = results.pack("resnet_forking", own, runs)
