@@ -19,6 +19,7 @@ NAMES = {
     "logit-cubic": "cubic of the outputs",
     "logit-quintic": "quintic of the outputs",
 }
+ROW = 15  # pixels that the name of a layer needs
 FLOOR = 1e-4  # nats: what is smaller or negative is drawn here on logarithmic axes
 
 
@@ -223,7 +224,7 @@ def triptych(table: pd.DataFrame) -> alt.Chart:
                 color=colour,
                 tooltip=tip,
             )
-            .properties(width=130, height=220, title=panels[column])
+            .properties(width=130, height=max(220, ROW * len(layers)), title=panels[column])
         )
 
     charts = [panel(column, i == 0) for i, column in enumerate(panels)]
