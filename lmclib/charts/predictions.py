@@ -122,8 +122,10 @@ def energy_matrix(energies: Energies, sets: pd.DataFrame) -> alt.Chart:
         data.transform_calculate(on=f"{chosen}[datum.i] && {chosen}[datum.j]")
         .mark_rect()
         .encode(
-            x=alt.X("other:N", title=None, axis=alt.Axis(labelAngle=-60), scale=alt.Scale(domain=layers)),
-            y=alt.Y("layer:N", title=None, scale=alt.Scale(domain=layers[::-1])),
+            x=alt.X(
+                "other:N", title=None, axis=alt.Axis(labelAngle=-60, **style.SHORT), scale=alt.Scale(domain=layers)
+            ),
+            y=alt.Y("layer:N", title=None, axis=alt.Axis(**style.SHORT), scale=alt.Scale(domain=layers[::-1])),
             color=colour,
             opacity=alt.condition("datum.on", alt.value(1), alt.value(0.15)),
             tooltip=["layer:N", "other:N", alt.Tooltip("published:Q", title="nats", format=".4f")],
@@ -212,7 +214,7 @@ def triptych(table: pd.DataFrame) -> alt.Chart:
     ]
 
     def panel(column: str, first: bool) -> alt.Chart:
-        axis = {} if first else {"axis": alt.Axis(labels=False, ticks=False)}
+        axis = {"axis": alt.Axis(**style.SHORT) if first else alt.Axis(labels=False, ticks=False)}
         colour = alt.Color(title=None, scale=far, legend=alt.Legend(gradientLength=110))
         colour = colour if column == "distance" else nats.colour(gradientLength=110).copy()
         colour.shorthand = f"{column}:Q"
