@@ -33,11 +33,11 @@ class SGD:
     @torch.no_grad()
     def update(self, grads: list[Tensor], rates: Tensor) -> None:
         """One step, by gradients of the parameters' shapes and learning rates (K,)."""
-        recipe = self.recipe
+        recipe, grads = self.recipe, _laid_out_as(self.parameters, grads)
         if self.width == 1:  # one kernel
             sgd(
                 self.parameters,
-                _laid_out_as(self.parameters, grads),
+                grads,
                 self.velocity,
                 fused=True,
                 lr=rates[0],
@@ -70,14 +70,14 @@ class AdamW:
     @torch.no_grad()
     def update(self, grads: list[Tensor], rates: Tensor) -> None:
         """One step, by gradients of the parameters' shapes and learning rates (K,)."""
-        recipe = self.recipe
+        recipe, grads = self.recipe, _laid_out_as(self.parameters, grads)
         betas = recipe.momentum, recipe.beta2
         if self.width == 1:  # one kernel
             steps = [self.steps[0].clone() for _ in self.parameters]  # which it counts up
             self.steps.add_(1)
             adamw(
                 self.parameters,
-                _laid_out_as(self.parameters, grads),
+                grads,
                 self.mean,
                 self.square,
                 [],
@@ -121,6 +121,6 @@ def uphill(grads: Sequence[Tensor], width: int, rho: float) -> list[Tensor]:
 
 
 def _laid_out_as(parameters: Sequence[Tensor], grads: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients in memory as the parameters are, which fused kernels want."""
+    """Gradients in memory as the parameters are, which fused kernels and views want."""
     alike = zip(grads, parameters, strict=True)
     return [grad if grad.stride() == p.stride() else torch.empty_like(p).copy_(grad) for grad, p in alike]

@@ -12,6 +12,7 @@ from lmclib.training.optimisers import OPTIMISERS, uphill
 from lmclib.training.recipe import Recipe
 from lmclib.training.run import Run
 
+LANES = 16  # numbers in a vector of the widest kind
 ROUNDING = 1e-3  # of one convolution's gradient: far above float32's own, far below a wrong one
 
 
@@ -22,10 +23,11 @@ class TrainingStack:
         self.stack = Stack(model, members, probe)
         self.stack.train()
         self.recipe, self.precision = recipe, precision
-        # convolutions are faster so: on a CPU, and on a GPU those in bf16; the wide ones of networks in lock-step are not
-        faster = self.stack.width == 1 and probe.dim() == 4 and (precision == "bf16" or not probe.is_cuda)
-        self.channels_last = faster and _same_in_channels_last(self.stack.net, probe)
-        if self.channels_last:
+        # convolutions are faster so: on a CPU, and on a GPU those in bf16 of a network that trains alone
+        faster = not probe.is_cuda or (precision == "bf16" and self.stack.width == 1)
+        faster = faster and probe.dim() == 4 and _fills_vectors(self.stack)
+        self.channels_last = faster and _same_in_channels_last(self.stack, probe)
+        if self.channels_last and self.stack.width == 1:  # members are views of wide weights, which stay as they are
             self.stack.to(memory_format=torch.channels_last)
         self.names = [name for name, _ in self.stack.net.named_parameters()]
         self.parameters = [parameter for _, parameter in self.stack.net.named_parameters()]
@@ -34,7 +36,7 @@ class TrainingStack:
     def step(self, x: Tensor, y: Tensor, rates: Tensor) -> Tensor:
         """One step of every member, for inputs (B, K, ...), targets (B, K, ...) and learning rates (K,); the losses (K,)."""
         if self.channels_last:
-            x = x[:, 0].contiguous(memory_format=torch.channels_last)[:, None]
+            x = x.flatten(1, 2).contiguous(memory_format=torch.channels_last).unflatten(1, (self.stack.width, -1))
         losses, grads = self._gradients(x, y)
         if self.recipe.rho:
             grads = self._sharpness_aware(grads, x, y)
@@ -85,24 +87,32 @@ class TrainingStack:
         return views
 
 
+def _fills_vectors(stack: Stack) -> bool:
+    """Whether no member's channels are what is left over of a vector: those are summed in another order, and bits would depend on the place."""
+    wide = [module for module in stack.modules() if isinstance(module, nn.Conv2d)] if stack.width > 1 else []
+    return all(conv.out_channels % LANES == 0 for conv in wide)
+
+
 @torch.no_grad()
-def _same_in_channels_last(net: nn.Module, x: Tensor) -> bool:
+def _same_in_channels_last(stack: Stack, x: Tensor) -> bool:
     """Whether every convolution has the same gradient in that layout: on some CPUs a strided 1×1 one has not (PyTorch 2.15)."""
     taken: list[tuple[nn.Conv2d, Tensor]] = []
-    probe = copy.deepcopy(net)  # a pass changes running statistics
+    probe = copy.deepcopy(stack.net)  # a pass changes running statistics
     convolutions = [module for module in probe.modules() if isinstance(module, nn.Conv2d)]
     hooks = [conv.register_forward_hook(lambda conv, given, _: taken.append((conv, given[0]))) for conv in convolutions]
-    probe(x)
+    probe(x.repeat(1, stack.width, 1, 1))
     for hook in hooks:
         hook.remove()
-    return all(_same_gradient(conv, inputs) for conv, inputs in taken)
+    return all(_same_gradient(conv, inputs, weights=stack.width == 1) for conv, inputs in taken)
 
 
 @torch.enable_grad()
-def _same_gradient(conv: nn.Conv2d, x: Tensor) -> bool:
+def _same_gradient(conv: nn.Conv2d, x: Tensor, weights: bool) -> bool:
+    """Whether a convolution's gradient is the same for inputs, and `weights` too if so, in either layout."""
     slopes = []
     for layout in (torch.contiguous_format, torch.channels_last):
-        out = conv.to(memory_format=layout)(x.contiguous(memory_format=layout))
+        conv = conv.to(memory_format=layout) if weights else conv
+        out = conv(x.contiguous(memory_format=layout))
         ramp = torch.linspace(-1, 1, out.numel(), device=out.device).view(out.shape)
         slopes.append(torch.autograd.grad(out, conv.weight, ramp)[0])
     return bool((slopes[0] - slopes[1]).norm() <= ROUNDING * slopes[0].norm())

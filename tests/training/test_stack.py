@@ -1,10 +1,11 @@
-"""Networks that train alone: how they lie in memory."""
+"""Networks that train alone and in lock-step: how they lie in memory."""
 
 import pytest
 import torch
 from torch import nn
 
 from lmclib.networks.build import build_model
+from lmclib.networks.stacked import MEMBERS
 from lmclib.training.recipe import Recipe
 from lmclib.training.stack import TrainingStack
 
@@ -46,3 +47,49 @@ def test_the_layout_changes_no_step(model):
         ends.append(stack.read(0)[0])
     for key, value in ends[0].items():
         torch.testing.assert_close(value, ends[1][key], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("model", "layout"), [("resnet8-w4", True), ("resnet8-w5", False), ("vgg11-w4", True)])
+def test_a_member_has_the_same_bits_in_every_place(model, layout):
+    """Also where its channels do not fill a vector: then they lie one after the other."""
+    images, targets = IMAGES[:, :1, :8, :8].contiguous(), torch.arange(6)
+    net = build_model(model, (1, 8, 8), 10)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        states = [
+            {key: value + 0.1 * torch.randn(value.shape) for key, value in net.state_dict().items()}
+            for _ in range(MEMBERS)
+        ]
+    ends = []
+    for place in range(MEMBERS):
+        stack = TrainingStack(net, MEMBERS, images, Recipe(), "float32")
+        assert stack.channels_last is layout
+        for k, state in enumerate(states[place:] + states[:place]):
+            stack.stack.load(k, state)
+        for _ in range(3):
+            stack.step(
+                images[:, None].repeat(1, MEMBERS, 1, 1, 1),
+                targets[:, None].repeat(1, MEMBERS),
+                torch.full((MEMBERS,), 0.1),
+            )
+        ends.append(stack.read(-place % MEMBERS)[0])
+    for end in ends[1:]:
+        assert all(torch.equal(value, end[key]) for key, value in ends[0].items())
+
+
+def test_members_take_the_steps_of_networks_alone():
+    """In float64, where rounding is small."""
+    images, targets = IMAGES[:, :1, :8, :8].double(), torch.arange(6)
+    net = build_model("resnet8-w4", (1, 8, 8), 10).double()
+    together = TrainingStack(net, MEMBERS, images, Recipe(), "float32")
+    alone = TrainingStack(net, 1, images, Recipe(), "float32")
+    assert together.channels_last
+    for stack in (together, alone):
+        width = stack.stack.width
+        for k in range(width):
+            stack.stack.load(k, net.state_dict())
+        stack.step(
+            images[:, None].repeat(1, width, 1, 1, 1), targets[:, None].repeat(1, width), torch.full((width,), 0.1)
+        )
+    for key, value in alone.read(0)[0].items():
+        torch.testing.assert_close(together.read(MEMBERS - 1)[0][key], value, rtol=1e-5, atol=1e-6)
