@@ -1,4 +1,4 @@
-"""A first look at predictions on real images: between the committed networks, which are of one seed, so that nothing of it is judged."""
+"""A first look at predictions on real images: between the first seed's committed networks, so that nothing of it is judged."""
 
 import json
 import time
