@@ -169,7 +169,7 @@ def single_layers_on_some_images(said: Book) -> dict:
 def measured_sets(said: Book) -> dict[str, float]:
     """What the page of energies knows of every set of layers."""
     text = said.page("hessian_predictions")
-    at = text.index('"name":"measured","value":') + len('"name":"measured","value":')
+    at = text.rindex('"name":"measured","value":') + len('"name":"measured","value":')  # its own scale is the last tab
     return json.JSONDecoder().raw_decode(text[at:])[0]
 
 

@@ -96,7 +96,8 @@ def bars(chart) -> dict[str, float]:
 def test_ticked_layers_are_summed_in_the_page(page, site):
     """The prediction is the sum over the ticked block of the matrix; the bar beside it is that very set's."""
     page.goto(f"{site}/book/hessian_predictions.html", wait_until="networkidle")
-    chart = page.locator(".lmc-chart").nth(2)
+    at_own_scale(page)
+    chart = page.locator(".lmc-chart:visible").nth(2)
     chart.locator("svg.marks").wait_for()
     boxes, drawn = chart.locator("input[type=checkbox]"), spec(chart)
     matrix = next(rows for rows in drawn["datasets"].values() if "published" in rows[0])
@@ -118,6 +119,12 @@ def test_ticked_layers_are_summed_in_the_page(page, site):
     page.wait_for_timeout(300)
     assert "actual" not in bars(chart)  # no layer is left
     assert not page.trouble
+
+
+def at_own_scale(page) -> None:
+    """Turn every figure that has tabs to the last one, which is the scale at which the book was built."""
+    for label in page.locator(".lmc-tabs > label:last-of-type").all():
+        label.click()
 
 
 def moved(chart, control: str) -> tuple[str, str]:
@@ -154,6 +161,7 @@ def moved(chart, control: str) -> tuple[str, str]:
 )
 def test_controls_change_the_picture_and_its_title(chapter, index, name, page, site):
     page.goto(f"{site}/book/{chapter}.html", wait_until="networkidle")
+    at_own_scale(page)
     before, after = moved(page.locator(".lmc-chart:visible").nth(index), name)
     assert before != after or name == "bump_below"  # a threshold may part no two barriers
     assert not page.trouble
