@@ -36,6 +36,6 @@ def test_a_page_has_a_pane_for_every_scale(monkeypatch):
 
 
 def test_a_scale_that_was_not_run_has_no_tab_and_is_said(book):
-    page = (book / "html/book/architectures.html").read_text()
+    page = (book / "html/book/robustness.html").read_text()
     assert page.count('class="lmc-pane"') == page.count('class="lmc-tabs"') > 0
-    assert "<code>lmclib plan architectures</code>" in page
+    assert "<code>lmclib plan robustness</code>" in page
