@@ -82,21 +82,17 @@ def find_results(
     """
     given = {"profile": profile, "store": str(store), **_summary(chapter, profile).get("given", {})}
     kept = {} if asked_by is None else _looked_up.setdefault(asked_by, {})
-
-    def looked_up(seeds: Mapping[str, int]) -> tuple[dict, DryRun] | None:
+    for seeds in _seed_counts(chapter, given):
         at = profile, *seeds.values()
         if at not in kept:
             with dry_run() as found:
                 kept[at] = *measured_so_far(chapter, {**given, **seeds}), found
         tables, missing, found = kept[at]
-        return None if missing and needed not in tables else (tables, found)
-
-    counts = _seed_counts(chapter, given)
-    if looked_up(counts[-1]) is None:  # nor is it there for more seeds than the fewest
-        return None
-    tables, found = next(filter(None, map(looked_up, counts)))
-    said = f"{_what(tables)}; {caption(summarise(chapter, found, profile, {}))}"
-    return Results(tables, "; ".join(filter(None, (said, said_of_changed(found.changed)))))
+        if missing and needed not in tables:
+            continue
+        said = f"{_what(tables)}; {caption(summarise(chapter, found, profile, {}))}"
+        return Results(tables, "; ".join(filter(None, (said, said_of_changed(found.changed)))))
+    return None
 
 
 def _seed_counts(chapter: str, given: Mapping[str, object]) -> list[dict[str, int]]:
