@@ -242,13 +242,14 @@ def _rho(value: float) -> str:
 
 
 def _ranking_answer(fork: str, rows: pd.DataFrame) -> str:
-    """How well energy and distance rank the layer barriers of one fork."""
-    said = {}
+    """How well energy and distance rank the layer barriers of one fork at its last epoch: epochs are unlike each other, and not pooled."""
+    said, last = {}, int(rows.epoch.max())
+    rows = rows[rows.epoch == last]
     for column in ("energy", "distance"):
         defined = min(rows[column].nunique(), rows.barrier.nunique()) > 1
         said[column] = _rho(rows[column].corr(rows.barrier, method="spearman") if defined else np.nan)
     return (
-        f"Forked at epoch {fork}: rank correlation with the layer barrier over its {len(rows)} layers and epochs: energy {said['energy']}, "
+        f"Forked at epoch {fork}: rank correlation with the barrier over the {len(rows)} layers at epoch {last}: energy {said['energy']}, "
         f"distance alone {said['distance']}"
     )
 
