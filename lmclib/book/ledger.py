@@ -47,7 +47,7 @@ def judge(claim: str, parts: Sequence[Part], scale: str, settings: Settings, cha
     own = {
         "claim": claim,
         "parts": [part.as_row() for part in parts],
-        "scale": scale,
+        "scale": ", ".join(filter(None, (scale, settings.other_forks))),
         "figure": FIGURES.get((claim, chapter), FIGURES.get(claim, "")),
     }
     own |= {"fit": fit} if fit else {}

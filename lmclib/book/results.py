@@ -109,12 +109,8 @@ def _what(tables: Mapping[str, object]) -> str:
     seeds = [family.spec.seed for family in families]
     precision = "" if families[0].spec.precision == "float32" else f" in {families[0].spec.precision}"
     trained = f"{settings.model} on {families[0].card.label}, {settings.epochs} epochs{precision}"
-    forks = (
-        f"; forks {', '.join(f'{fork:g}' for fork in settings.fork_epochs)}"
-        if "fork_epochs" in settings.overridden
-        else ""
-    )
-    return f"Profile {settings.profile}: {trained}; seeds {min(seeds)} to {max(seeds)}{forks}"
+    said = f"Profile {settings.profile}: {trained}; seeds {min(seeds)} to {max(seeds)}"
+    return "; ".join(filter(None, (said, settings.other_forks)))
 
 
 def _what_without_families(settings: Settings) -> str:

@@ -119,6 +119,13 @@ class Settings:
         """The parameters that the reader gave; where runs are stored is not one that changes a result."""
         return self._given - {"store"}
 
+    @property
+    def other_forks(self) -> str:
+        """The forks in words, where the reader gave them; empty where they are the profile's."""
+        return (
+            f"forks {', '.join(f'{fork:g}' for fork in self.fork_epochs)}" if "fork_epochs" in self.overridden else ""
+        )
+
     def has_profile(self, name: str) -> bool:
         """Whether the chapter has a scale of this name."""
         return name in self._profiles

@@ -193,3 +193,8 @@ def test_no_cell_runs_on_settings_from_before_a_refusal(notebook):
     assert "settings" not in notebook.space
     notebook(PARAMETERS.format(seed=4))  # the wrong name is still a variable, but no longer a parameter
     assert notebook(SETTINGS) == 4
+
+
+def test_forks_are_said_where_the_reader_chose_them():
+    assert lmc.parameters({"profile": "smoke"}, lmc.FORKING).other_forks == ""
+    assert lmc.parameters({"profile": "smoke", "fork_epochs": [0, 0.5]}, lmc.FORKING).other_forks == "forks 0, 0.5"
