@@ -79,6 +79,7 @@ def test_captions_hold_what_a_reader_chose_and_nothing_that_runs(tmp_path):
         epochs=2,
         store=tmp_path,
         overridden=set(),
+        other_forks="",
         has_profile=lambda name: False,
     )
     said = results_by_scale("resnet_forking", {"settings": settings, "families": [family]}, "final")[
