@@ -3,6 +3,7 @@
 Each command is a function below; what it needs is imported when it runs, so that help and completion come at once.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -302,6 +303,10 @@ def pack(
     chapter: OneChapter = None,
     profile: Annotated[Literal["cifar", "paper"], typer.Option(help="Scale of the runs.")] = "paper",
     store: StoreFolder = None,
+    beside: Annotated[
+        str,
+        typer.Option(help="Name of a run that is kept beside the chapter's own, and answers where that has nothing."),
+    ] = "",
     p: Parameters = [],  # noqa: B006 - as above
 ) -> None:
     """Copy finished tables of real images or of paper scale to the committed results.
@@ -315,10 +320,12 @@ def pack(
 
     given, folder = _given(p), RUNS if store is None else _absolute(store)
     if chapter is not None:
-        typer.echo(said_of(pack(chapter, given, folder, profile)))
+        if not re.fullmatch(r"[\w-]*", beside):
+            raise typer.BadParameter(f"{beside!r}: must be letters, digits, - and _", param_hint="--beside")
+        typer.echo(said_of(pack(chapter, given, folder, profile, beside)))
         return
-    if given:
-        raise typer.BadParameter("needs a CHAPTER whose parameter it is", param_hint="-p")
+    if given or beside:
+        raise typer.BadParameter("needs a CHAPTER whose parameter it is", param_hint="-p" if given else "--beside")
     for name, said in pack_all(folder, profile).items():
         typer.echo(f"{name}: {said}")
 

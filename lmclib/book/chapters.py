@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from lmclib.book.committed_runs import BESIDE
 from lmclib.code.fingerprint import source_closure
 from lmclib.files import DIGITS, read_json
 from lmclib.root import RESULTS, ROOT
@@ -105,10 +106,13 @@ def _committed(results: Path, chapter: str) -> list[bytes]:
     """What is committed of a chapter: tables, by the summaries that list them, what came of measuring these again, rows of the ledger,
     and what carries its name.
     """
-    summaries = sorted(results.glob(f"chapters/*/{chapter}.json"))
+    summaries, rows = (
+        [path for name in (chapter, f"{chapter}{BESIDE}*") for path in sorted(results.glob(f"{folder}/*/{name}.json"))]
+        for folder in ("chapters", "ledger")
+    )
     tables = {name for path in summaries for name in json.loads(path.read_text())["questions"]}
     files = [path for name in sorted(tables) for path in sorted((results / name).glob("*"))]
-    files += [*summaries, *sorted(results.glob(f"ledger/*/{chapter}.json")), *sorted(results.glob(f"{chapter}.*"))]
+    files += [*summaries, *rows, *sorted(results.glob(f"{chapter}.*"))]
     again = {name: said for name, said in read_json(results / REPRODUCED).items() if name in tables}
     said = [repr(sorted(again.items())).encode()] if again else []
     return [path.relative_to(results).as_posix().encode() + path.read_bytes() for path in files] + said

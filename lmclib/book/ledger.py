@@ -19,6 +19,7 @@ from lmclib.store.results import committed_results
 
 FOLDER = "ledger"  # in a store and among the results, with a folder a profile
 NOT_RUN = "not run"
+PLAIN = "float32"  # the precision that goes without saying
 
 
 def judge(claim: str, parts: Sequence[Part], scale: str, settings: Settings, chapter: str, fit: str = "") -> dict:
@@ -44,10 +45,11 @@ def judge(claim: str, parts: Sequence[Part], scale: str, settings: Settings, cha
         raise LmcError(f"claim={claim!r}: must be one of {', '.join(CLAIMS)}")
     if not parts:
         raise LmcError(f"claim={claim!r}: has no part to judge")
+    precision = getattr(settings, "precision", PLAIN)
     own = {
         "claim": claim,
         "parts": [part.as_row() for part in parts],
-        "scale": ", ".join(filter(None, (scale, settings.other_forks))),
+        "scale": ", ".join(filter(None, (scale, f"in {precision}" * (precision != PLAIN), settings.other_forks))),
         "figure": FIGURES.get((claim, chapter), FIGURES.get(claim, "")),
     }
     own |= {"fit": fit} if fit else {}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
+from lmclib.book.committed_runs import named_run, summary_path
 from lmclib.book.measuring import FOLDER, measured_so_far
 from lmclib.device import one_thread
 from lmclib.files import read_json, write_text
@@ -64,12 +65,12 @@ def reproduce(given: Mapping[str, object], progress: bool = True) -> list[dict[s
         LmcError: the data are not here.
     """
     rows = []
-    for chapter, profile in _chapters():
+    for run, profile in _runs():
         with tempfile.TemporaryDirectory() as store:
-            asked = _asked(chapter, profile, given, store)
-            with tqdm(asked, desc=chapter, unit="table", disable=not progress, leave=False) as bar:
+            asked = _asked(run, profile, given, store)
+            with tqdm(asked, desc=run, unit="table", disable=not progress, leave=False) as bar:
                 for one in bar:
-                    about = {"name": one.question.name, "chapter": chapter, "kind": one.question.kind}
+                    about = {"name": one.question.name, "chapter": named_run(run)[0], "kind": one.question.kind}
                     rows.append({**about, **_again(one)})
     return rows
 
@@ -138,17 +139,17 @@ def _said_of_kind(kind: str, again: Sequence[dict | None]) -> str:
     return f"{measured} differ by at most {max(one['difference'] for one in done):.1g}"
 
 
-def _chapters() -> list[tuple[str, str]]:
-    """The chapters of which something is committed, and the profile of that."""
+def _runs() -> list[tuple[str, str]]:
+    """The runs of chapters that are committed, and the profile of each."""
     return [(path.stem, path.parent.name) for path in sorted(committed_results().glob("chapters/*/*.json"))]
 
 
-def _asked(chapter: str, profile: str, given: Mapping[str, object], store: str) -> list[Asked]:
-    """The committed tables of a chapter that other code made; the networks that are committed are copied to a store for them."""
-    before = read_json(committed_results() / "chapters" / profile / f"{chapter}.json").get("given", {})
+def _asked(run: str, profile: str, given: Mapping[str, object], store: str) -> list[Asked]:
+    """The committed tables of a run that other code made; the networks that are committed are copied to a store for them."""
+    before = read_json(summary_path(run, profile)).get("given", {})
     own = {name: value for name, value in given.items() if name != "data" or str(before.get("data")).startswith(FOLDER)}
     with dry_run(_Asking()) as found:
-        measured_so_far(chapter, {**before, **own, "profile": profile, "store": store})
+        measured_so_far(named_run(run)[0], {**before, **own, "profile": profile, "store": store})
     _lay_out(found.families, Path(store))
     return list(found.asked.values())
 

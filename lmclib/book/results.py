@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from tqdm.auto import tqdm
 
+from lmclib.book.committed_runs import named_run, run_name, runs, summary_path
 from lmclib.book.ledger import rows_path
 from lmclib.book.measuring import FOLDER, chapter_settings, measured_so_far, measuring_chapters
 from lmclib.book.profiles import COMMITTED
@@ -71,7 +72,7 @@ def find_results(
 ) -> Results | None:
     """A chapter's results at a profile, committed or in a store, of as many seeds as are finished; None where not one is.
 
-    Nothing is computed.
+    Nothing is computed. A run with other parameters that is committed beside the chapter's own answers where that one lacks the variable.
 
     Args:
         chapter: its name.
@@ -80,18 +81,19 @@ def find_results(
         needed: the variable that must be there, whatever else is missing; all by default.
         asked_by: the settings of a chapter that asks again and again: what was looked up for them is kept with them.
     """
-    given = {"profile": profile, "store": str(store), **_summary(chapter, profile).get("given", {})}
     kept = {} if asked_by is None else _looked_up.setdefault(asked_by, {})
-    for seeds in _seed_counts(chapter, given):
-        at = profile, *seeds.values()
-        if at not in kept:
-            with dry_run() as found:
-                kept[at] = *measured_so_far(chapter, {**given, **seeds}), found
-        tables, missing, found = kept[at]
-        if missing and needed not in tables:
-            continue
-        said = f"{_what(tables)}; {caption(summarise(chapter, found, profile, {}))}"
-        return Results(tables, "; ".join(filter(None, (said, said_of_changed(found.changed)))))
+    for run in runs(chapter, profile):
+        given = {"profile": profile, "store": str(store), **_summary(run, profile).get("given", {})}
+        for seeds in _seed_counts(chapter, given):
+            at = run, profile, *seeds.values()
+            if at not in kept:
+                with dry_run() as found:
+                    kept[at] = *measured_so_far(chapter, {**given, **seeds}), found
+            tables, missing, found = kept[at]
+            if missing and needed not in tables:
+                continue
+            said = f"{_what(tables)}; {caption(summarise(run, found, profile, {}))}"
+            return Results(tables, "; ".join(filter(None, (said, said_of_changed(found.changed)))))
     return None
 
 
@@ -121,7 +123,9 @@ def _what_without_families(settings: Settings) -> str:
     return f"Profile {settings.profile}{trained}; {seeds}"
 
 
-def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: str = "paper") -> dict[str, object]:
+def pack(
+    chapter: str, given: Mapping[str, object], store: str | Path, profile: str = "paper", beside: str = ""
+) -> dict[str, object]:
     """Copy a chapter's finished tables to the committed results, one by one, and the ledger's rows of as many seeds as are finished.
 
     Args:
@@ -129,6 +133,7 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: 
         given: parameters other than those of the profile, where the run had such.
         store: where the tables are.
         profile: the scale.
+        beside: the name of a run that is kept beside the chapter's own: it answers, and is judged, where that one has nothing.
 
     Returns:
         The summary, with `missing`: what is not measured yet.
@@ -159,8 +164,9 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: 
         )
     found.tables, found.families = list(tables), list(families.values())
     # what is finished stays in the book, such as a part of the forks, until all that was asked for is
-    shown = _anywhere(given) if finished else _summary(chapter, profile).get("given", _anywhere(given))
-    summary = summarise(chapter, found, profile, shown)
+    run = run_name(chapter, beside)
+    shown = _anywhere(given) if finished else _summary(run, profile).get("given", _anywhere(given))
+    summary = summarise(run, found, profile, shown)
     for folder in new:
         target = results / read_json(folder / "provenance.json")["question"]
         shutil.rmtree(target, ignore_errors=True)  # an answer of earlier code
@@ -168,9 +174,11 @@ def pack(chapter: str, given: Mapping[str, object], store: str | Path, profile: 
     summary["networks"] = _pack_networks(families.values(), results)
     if families:
         _merge(results / CARDS, {family.card.label: family.card.model_dump() for family in families.values()})
-    if judged:
-        _merge(rows_path(results, profile, chapter), {row["claim"]: {**row, "profile": profile} for row in judged})
-    write_text(summary_path(chapter, profile), json.dumps(summary, indent=1))
+    own = read_json(rows_path(results, profile, chapter)) if beside else {}
+    of_run = {"profile": profile, **({"run": beside} if beside else {})}
+    if new_rows := {row["claim"]: {**row, **of_run} for row in judged if row["claim"] not in own}:
+        _merge(rows_path(results, profile, run), new_rows)
+    write_text(summary_path(run, profile), json.dumps(summary, indent=1))
     return {**summary, "missing": missing}
 
 
@@ -215,11 +223,13 @@ def _pack_network(family: Family, at: str, name: str, results: Path) -> bool:
 def pack_all(store: str | Path, profile: str = "paper") -> dict[str, str]:
     """`pack` every chapter of which something is finished; what became of each, by name."""
     said = {}
-    for chapter in tqdm(measuring_chapters(), desc="pack", unit="chapter", delay=1, leave=False):
+    every = [run for chapter in measuring_chapters() for run in runs(chapter, profile)]
+    for run in tqdm(every, desc="pack", unit="chapter", delay=1, leave=False):
+        chapter, beside = named_run(run)
         try:
-            said[chapter] = said_of(pack(chapter, _summary(chapter, profile).get("given", {}), store, profile))
+            said[run] = said_of(pack(chapter, _summary(run, profile).get("given", {}), store, profile, beside))
         except LmcError as error:
-            said[chapter] = str(error)
+            said[run] = str(error)
     return said
 
 
@@ -229,17 +239,17 @@ def said_of(summary: Mapping[str, object]) -> str:
     return f"{len(summary['questions'])} tables, {caption(summary)}{missing}"
 
 
-def summarise(chapter: str, found: DryRun, profile: str, given: Mapping[str, object]) -> dict[str, object]:
-    """Where a chapter's tables and networks come from: data, seeds, hardware, commits, dates and seconds."""
+def summarise(run: str, found: DryRun, profile: str, given: Mapping[str, object]) -> dict[str, object]:
+    """Where a run's tables and networks come from: data, seeds, hardware, commits, dates and seconds."""
     beside = {folder: read_json(folder / "provenance.json") for folder in dict.fromkeys(found.tables)}
     tables = [made for made in beside.values() if made]
-    runs = {at: family.store for family in found.families for at in _addresses(family)}
-    networks = [signed for at, store in runs.items() if (signed := read_json(store.root / at / "provenance.json"))]
-    before = _summary(chapter, profile)
+    stores = {at: family.store for family in found.families for at in _addresses(family)}
+    networks = [signed for at, store in stores.items() if (signed := read_json(store.root / at / "provenance.json"))]
+    before = _summary(run, profile)
     packed = {name for name in before.get("questions", []) if (committed_results() / name).exists()}
     made = tables + networks
     return {
-        "chapter": chapter,
+        "chapter": named_run(run)[0],
         "profile": profile,
         "given": dict(given) or before.get("given", {}),
         "data": sorted({family.card.label for family in found.families}),
@@ -264,13 +274,8 @@ def caption(summary: Mapping[str, object]) -> str:
     return f"{' and '.join(summary['hardware'])}, PyTorch {' and '.join(summary['torch'])}, {minutes} {when}"
 
 
-def summary_path(chapter: str, profile: str) -> Path:
-    """Where it is written down what is committed of a chapter."""
-    return committed_results() / "chapters" / profile / f"{chapter}.json"
-
-
-def _summary(chapter: str, profile: str) -> dict:
-    return read_json(summary_path(chapter, profile))
+def _summary(run: str, profile: str) -> dict:
+    return read_json(summary_path(run, profile))
 
 
 def _addresses(family: Family) -> list[str]:

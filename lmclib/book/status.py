@@ -6,13 +6,12 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 from lmclib.book.chapters import Chapter, chapter_names
+from lmclib.book.committed_runs import named_run, runs, summary_path
 from lmclib.book.ledger import parts_in, rows
 from lmclib.book.profiles import COMMITTED
 from lmclib.files import read_json
-from lmclib.store.results import committed_results
 
 PACKAGES = ("torch", "torchvision", "numpy", "altair", "jupyter-book", "sphinx")
 HEAD = ("| chapter | scale | seconds | seeds | claims judged | date |", "| --- | --- | ---: | ---: | ---: | --- |")
@@ -25,21 +24,24 @@ def status_page(chapters: Sequence[Chapter]) -> str:
     Args:
         chapters: all chapters, executed: their own records say with which parameters, when, and for how long they ran.
     """
-    runs = {chapter.name: read_json(chapter.executed)["metadata"]["papermill"] for chapter in chapters}
-    given = next(iter(runs.values()))["parameters"]
+    records = {chapter.name: read_json(chapter.executed)["metadata"]["papermill"] for chapter in chapters}
+    given = next(iter(records.values()))["parameters"]
     judged = rows(given["store"], given["profile"])
-    lines = [_line(name, given["profile"], _of_run(runs[name]), judged) for name in chapter_names() if name in runs]
+    lines = [
+        _line(name, given["profile"], _of_run(records[name]), judged) for name in chapter_names() if name in records
+    ]
     lines += [
-        _line(name, scale, _of_summary(read_json(path)), judged)
+        _line(run, scale, _of_summary(read_json(path)), judged)
         for scale in COMMITTED
         for name in chapter_names()
-        if scale != given["profile"] and (path := _summary(scale, name)).exists()
+        for run in runs(name, scale)
+        if scale != given["profile"] and (path := summary_path(run, scale)).exists()
     ]
     return "\n".join(
         [
             "# Status of this copy",
             "",
-            f"Built at profile `{given['profile']}` on {max(run['start_time'] for run in runs.values())[:10]} with Python "
+            f"Built at profile `{given['profile']}` on {max(record['start_time'] for record in records.values())[:10]} with Python "
             f"{platform.python_version()}, {', '.join(f'{name} {version(name)}' for name in PACKAGES)}; "
             f"{platform.system()} on {platform.machine()} with {os.cpu_count()} cores, {_accelerator()}.",
             "",
@@ -53,15 +55,15 @@ def status_page(chapters: Sequence[Chapter]) -> str:
     )
 
 
-def _summary(scale: str, name: str) -> Path:
-    return committed_results() / "chapters" / scale / f"{name}.json"
-
-
-def _line(name: str, scale: str, run: tuple[float, str], judged: Sequence[Mapping[str, object]]) -> str:
-    own = [row for row in judged if (row["chapter"], row["profile"]) == (name, scale)]
+def _line(run: str, scale: str, took: tuple[float, str], judged: Sequence[Mapping[str, object]]) -> str:
+    name, beside = named_run(run)
+    own = [row for row in judged if (row["chapter"], row["profile"], row.get("run", "")) == (name, scale, beside)]
     seeds = max((len(part.values) for row in own for part in parts_in(row) if not part.exact), default=NONE)
-    seconds, date = run
-    return f"| [{name.replace('_', ' ')}]({name}.ipynb) | {scale} | {seconds:,.0f} | {seeds} | {len(own) or NONE} | {date} |"
+    seconds, date = took
+    at = f"{scale}, {beside}" if beside else scale
+    return (
+        f"| [{name.replace('_', ' ')}]({name}.ipynb) | {at} | {seconds:,.0f} | {seeds} | {len(own) or NONE} | {date} |"
+    )
 
 
 def _of_run(record: Mapping[str, object]) -> tuple[float, str]:

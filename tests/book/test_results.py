@@ -103,3 +103,23 @@ def test_networks_of_the_first_seed_are_packed_while_there_is_room(committed, tm
     results.pack("resnet_forking", given, tmp_path / "runs")
     seeds = [json.loads((path.parent / "run.json").read_text())["seed"] for path in committed.glob("*/*.safetensors")]
     assert (seeds.count(0), seeds.count(1), seeds.count(2)) == (6, 1, 0)
+
+
+def test_a_run_beside_answers_only_where_the_chapters_own_has_nothing(committed, tmp_path):
+    """As where a chapter's own run lacks some tables, which other networks have."""
+    store = tmp_path / "runs"
+    own, other = {"fork_epochs": "[0]", "seeds": "1"}, {"fork_epochs": "[0]", "lr": "0.05"}
+    for given in (own, other):
+        measure("resnet_forking", {"profile": "paper", "store": str(store), **given})
+        results.pack("resnet_forking", given, store, beside="slow" if given is other else "")
+    assert sorted(path.stem for path in committed.glob("chapters/paper/*")) == ["resnet_forking", "resnet_forking@slow"]
+    rows = {path.stem: json.loads(path.read_text()) for path in committed.glob("ledger/paper/*")}
+    assert set(rows["resnet_forking"]).isdisjoint(rows.get("resnet_forking@slow", {}))
+    assert all(row["run"] == "slow" for row in rows.get("resnet_forking@slow", {}).values())
+    found = results.find_results("resnet_forking", "paper", tmp_path / "elsewhere", "final")
+    assert found.tables["settings"].lr == 0.1
+    for name in json.loads((committed / "chapters" / "paper" / "resnet_forking.json").read_text())["questions"]:
+        shutil.rmtree(committed / name)
+    found = results.find_results("resnet_forking", "paper", tmp_path / "elsewhere", "final")
+    assert found.tables["settings"].lr == 0.05
+    assert "resnet_forking@slow" in results.pack_all(store)

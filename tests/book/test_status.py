@@ -27,7 +27,7 @@ def chapters(tmp_path):
 
 
 def test_every_run_has_its_line(chapters, tmp_path, monkeypatch):
-    monkeypatch.setattr(status, "committed_results", lambda: tmp_path / "results")
+    monkeypatch.setattr("lmclib.store.results.RESULTS", str(tmp_path / "results"))
     page = status.status_page(chapters)
     assert "| [toy barriers](toy_barriers.ipynb) | smoke | 12 | – | – | 2026-11-27 |" in page
     assert "| [layerwise barriers](layerwise_barriers.ipynb) | smoke | 1,234 | 3 | 1 | 2026-11-27 |" in page
@@ -42,3 +42,21 @@ def test_committed_scales_come_after(chapters, tmp_path, monkeypatch):
     monkeypatch.setattr("lmclib.store.results.RESULTS", str(tmp_path / "results"))
     last = status.status_page(chapters).strip().splitlines()[-1]
     assert last == "| [layerwise barriers](layerwise_barriers.ipynb) | cifar | 3,600 | – | – | 2026-11-21 |"
+
+
+def test_a_run_beside_has_a_line_of_its_own(chapters, tmp_path, monkeypatch):
+    """Its rows are not counted as the chapter's own run's."""
+    monkeypatch.setattr("lmclib.store.results.RESULTS", str(tmp_path / "results"))
+    summary = {"training_seconds": 60, "measuring_seconds": 0, "dates": ["2026-11-29"]}
+    row = {"claim": "A2", "parts": [Part("a", [1.0, 2.0], "nats", 0).as_row()], "scale": "tiny", "figure": ""}
+    for folder, text in (
+        ("chapters", summary),
+        ("ledger", {"A2": {**row, "chapter": "layerwise_barriers", "profile": "cifar", "run": "plain"}}),
+    ):
+        at = tmp_path / "results" / folder / "cifar"
+        at.mkdir(parents=True)
+        (at / "layerwise_barriers@plain.json").write_text(json.dumps(text))
+    (tmp_path / "results" / "chapters" / "cifar" / "layerwise_barriers.json").write_text(json.dumps(summary))
+    own, beside = status.status_page(chapters).strip().splitlines()[-2:]
+    assert own == "| [layerwise barriers](layerwise_barriers.ipynb) | cifar | 60 | – | – | 2026-11-29 |"
+    assert beside == "| [layerwise barriers](layerwise_barriers.ipynb) | cifar, plain | 60 | 2 | 1 | 2026-11-29 |"
