@@ -285,6 +285,11 @@ def assert_title_follows(spec: dict, *names: str) -> dict[tuple, str]:
     return by_values
 
 
+def legend(channel: dict) -> dict[str, list]:
+    """What a legend that follows the controls lists, by their values."""
+    return json.loads(channel["legend"]["values"]["expr"].split(")[")[0][1:])
+
+
 def _views(spec: dict) -> Iterator[list[dict]]:
     """The units of each view: one, or the layers that share scales."""
     for part in ("vconcat", "hconcat", "concat"):

@@ -132,14 +132,19 @@ def _curves(table: pd.DataFrame, choice: Mapping[str, tuple[str, str]]) -> alt.C
         title="step σ, in norms of the difference",
         scale=alt.Scale(domain=[0, max(lengths)], nice=False),
     )
-    colour = alt.Color(
-        "direction:N",
-        title="direction",
-        scale=alt.Scale(domain=found, range=[LOOKS[one][0] for one in found]),
-        legend=alt.Legend(symbolOpacity=1),
-    )
-    dash = alt.StrokeDash(
-        "direction:N", title="direction", scale=alt.Scale(domain=found, range=[LOOKS[one][1] for one in found])
+    drawn = {
+        key: [one for one in found if (rows.direction == one).any()]
+        for key, rows in summary.groupby([column, "layer"], sort=False)
+    }
+    legend = style.legend_of_drawn([name, "layer"], drawn, symbolOpacity=1)
+    colour, dash = (
+        channel(
+            "direction:N",
+            title="direction",
+            scale=alt.Scale(domain=found, range=[LOOKS[one][i] for one in found]),
+            legend=legend,
+        )
+        for i, channel in enumerate((alt.Color, alt.StrokeDash))
     )
     tooltip = [
         "direction:N", "layer:N", alt.Tooltip("sigma:Q", title="σ"),

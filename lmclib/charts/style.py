@@ -77,6 +77,19 @@ def answered(
     return chart
 
 
+def legend_of_drawn(controls: Sequence[str], drawn: Mapping[tuple, Sequence], **look: object) -> alt.Legend:
+    """A legend that lists only what is drawn, while colours stay those of all that the controls can show.
+
+    Args:
+        controls: their names.
+        drawn: the names of what is drawn for every choice of their values.
+        look: of the legend.
+    """
+    names = json.dumps({key_of(key): list(found) for key, found in drawn.items()})
+    key = " + '|' + ".join(controls)
+    return alt.Legend(values=alt.ExprRef(f"({names})[{key} + ''] || []"), **look)
+
+
 def with_values(chart: alt.TopLevelMixin, *values: alt.Parameter) -> alt.TopLevelMixin:
     """The very chart, with values that are all of its views' added.
 

@@ -20,8 +20,12 @@ def parabolas(cuts: pd.DataFrame) -> alt.Chart:
     lit = alt.selection_point(name="lit", fields=["layer"], on="pointerover", nearest=False, empty=True)
     base = alt.Chart(cuts.round(6)).transform_filter("datum.depth == depth")
     every = sorted(int(layer) for layer in cuts.layer.unique())
+    layers = {(int(n),): [int(layer) for layer in rows.layer.unique()] for n, rows in cuts.groupby("depth")}
     colour = alt.Color(
-        "layer:O", title="layer that moves, from the input", scale=alt.Scale(scheme=style.ORDERED, domain=every)
+        "layer:O",
+        title="layer that moves, from the input",
+        scale=alt.Scale(scheme=style.ORDERED, domain=every),
+        legend=style.legend_of_drawn(["depth"], layers),
     )
     # linear, as on any other scale a parabola is none; and one for all depths
     heights = alt.Scale(domain=[0, 1.05 * float(cuts.loss.max())], nice=False)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from charted import LAYERS, assert_scales_stay, assert_title_follows, controls, dataset, step_table
+from charted import LAYERS, assert_scales_stay, assert_title_follows, controls, dataset, legend, step_table
 
 from lmclib.charts import robustness
 
@@ -44,6 +44,9 @@ def test_a_direction_that_a_layer_does_not_have_has_no_line():
     shown = dataset(spec, "loss_low", "loss_high")
     assert "null space" not in set(shown[shown.layer == "head"].direction)
     assert "null space" not in assert_title_follows(spec, "setting", "layer", "measure")["test", "head", "loss"]
+    drawn = legend(spec["layer"][1]["encoding"]["color"])
+    assert "null space" not in drawn["test|head"]
+    assert "null space" in drawn["test|network"]
 
 
 def test_a_tenth_of_a_nat_is_seen_beside_a_thousand():

@@ -1,7 +1,7 @@
 """Figures of deep linear networks keep their scales, and count so that small bars are seen."""
 
 import pandas as pd
-from charted import assert_scales_stay, assert_title_follows, dataset, parabola_cuts
+from charted import assert_scales_stay, assert_title_follows, dataset, legend, parabola_cuts
 
 from lmclib.charts import theory
 
@@ -16,6 +16,8 @@ def test_parabolas_of_all_depths_have_one_linear_scale():
     answers = assert_title_follows(spec, "depth")
     assert answers[2,].endswith("at most 2e-09")
     assert len(dataset(spec, "alpha", "passes")) == len(table)
+    layers = table.groupby("depth").layer.unique()
+    assert legend(spec["layer"][0]["encoding"]["color"]) == {f"{n}": list(those) for n, those in layers.items()}
 
 
 def test_a_kind_with_few_networks_has_a_row_of_its_own_on_a_logarithmic_scale():
