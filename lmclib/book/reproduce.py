@@ -17,9 +17,8 @@ from lmclib.device import one_thread
 from lmclib.files import read_json, write_text
 from lmclib.provenance import provenance
 from lmclib.runs.family import Family
-from lmclib.store.address import address
 from lmclib.store.dry_run import DryRun, NotRun, dry_run
-from lmclib.store.results import REPRODUCED, committed_results
+from lmclib.store.results import REPRODUCED, Results, committed_results
 from lmclib.store.tables import Answer, Question
 
 # what became of a table: measured now, by today's code before, or not, as a network that it needs is not committed
@@ -156,8 +155,7 @@ def _asked(run: str, profile: str, given: Mapping[str, object], store: str) -> l
 
 def _lay_out(families: Iterable[Family], store: Path) -> None:
     """Put committed networks, whichever code trained them, where today's code looks for them."""
-    folders = [path.parent for path in committed_results().glob("*/*.safetensors")]
-    known = {address(read_json(folder / "run.json")): folder for folder in folders}
+    known = Results(committed_results()).networks()
     for family in families:
         for step in family.fork_steps:
             for sibling in range(family.spec.siblings):

@@ -24,6 +24,7 @@ from lmclib.runs.checkpoints import step_name
 from lmclib.runs.family import Family
 from lmclib.store.dry_run import DryRun, dry_run
 from lmclib.store.results import CARDS, committed_results
+from lmclib.store.results import Results as CommittedResults
 
 SCALES = {"paper": "Paper scale", "cifar": "Real images", "digits": "Embedded data"}  # what tabs call the profiles
 MOST_BYTES = 25_000_000  # of all committed results, which everyone who clones the book downloads
@@ -198,19 +199,24 @@ def _pack_networks(families: Collection[Family], results: Path) -> list[str]:
     Returns:
         The addresses of those that are committed, now or before.
     """
+    committed = CommittedResults(results).networks()
     found = set()
     for family in sorted(families, key=lambda family: family.spec.seed):
         for step in {family.fork_steps[0], family.fork_steps[-1]}:
-            name = step_name(family.checkpoint_steps(step)[-1])
-            found |= {at for k in range(2) if _pack_network(family, at := family.child_address(step, k), name, results)}
+            for k in range(2):
+                if (known := committed.get(family.child_name(step, k))) is not None:
+                    found.add(known.name)
+                elif _pack_network(family, step, k, results):
+                    found.add(family.child_address(step, k))
     return sorted(found)
 
 
-def _pack_network(family: Family, at: str, name: str, results: Path) -> bool:
-    """Copy one checkpoint, with what is written down of it, if there is one and room for it; whether it is there."""
+def _pack_network(family: Family, step: int, sibling: int, results: Path) -> bool:
+    """Copy a final checkpoint, with what is written down of it, if there is one and room for it; whether it is there."""
+    at = family.child_address(step, sibling)
     if (results / at).exists():
         return True
-    path = find_addressed(family.store.root / at, name, "safetensors")
+    path = find_addressed(family.store.root / at, step_name(family.checkpoint_steps(step)[-1]), "safetensors")
     here = sum(other.stat().st_size for other in results.glob("*/*.safetensors"))
     if path is None or here + path.stat().st_size > MOST_OF_NETWORKS:
         return False
@@ -243,8 +249,13 @@ def summarise(run: str, found: DryRun, profile: str, given: Mapping[str, object]
     """Where a run's tables and networks come from: data, seeds, hardware, commits, dates and seconds."""
     beside = {folder: read_json(folder / "provenance.json") for folder in dict.fromkeys(found.tables)}
     tables = [made for made in beside.values() if made]
-    stores = {at: family.store for family in found.families for at in _addresses(family)}
-    networks = [signed for at, store in stores.items() if (signed := read_json(store.root / at / "provenance.json"))]
+    committed = CommittedResults(committed_results()).networks()
+    folders = {name: (here, committed.get(name)) for family in found.families for name, here in _folders(family)}
+    networks = [
+        signed
+        for those in folders.values()
+        if (signed := next(filter(None, (read_json(folder / "provenance.json") for folder in those if folder)), None))
+    ]
     before = _summary(run, profile)
     packed = {name for name in before.get("questions", []) if (committed_results() / name).exists()}
     made = tables + networks
@@ -261,8 +272,8 @@ def summarise(run: str, found: DryRun, profile: str, given: Mapping[str, object]
         "questions": sorted(
             {made.get("question", folder.name) for folder, made in beside.items()} | packed
         ),  # tables' names
-        # the networks themselves stay where they were trained: their times are known there, and from the summary elsewhere
-        "training_seconds": round(sum(one["seconds"] for one in networks)) or before.get("training_seconds", 0),
+        # other networks stay where they were trained: their times are known there, and from the summary elsewhere
+        "training_seconds": max(round(sum(one["seconds"] for one in networks)), before.get("training_seconds", 0)),
         "measuring_seconds": round(sum(one["seconds"] for one in tables)),
     }
 
@@ -278,9 +289,11 @@ def _summary(run: str, profile: str) -> dict:
     return read_json(summary_path(run, profile))
 
 
-def _addresses(family: Family) -> list[str]:
-    steps, siblings = family.fork_steps, range(family.spec.siblings)
-    return [family.parent_address, *(family.child_address(step, k) for step in steps for k in siblings)]
+def _folders(family: Family) -> list[tuple[str, Path]]:
+    """What the parent and the children of a family are, whichever code trained them, and where the store has those of today's."""
+    steps, siblings, top = family.fork_steps, range(family.spec.siblings), family.store.root
+    children = [(family.child_name(step, k), top / family.child_address(step, k)) for step in steps for k in siblings]
+    return [(family.parent_name, top / family.parent_address), *children]
 
 
 def _merge(path: Path, new: Mapping) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lmclib.files import read_addressed, read_json
 from lmclib.root import RESULTS, from_root
+from lmclib.store.address import address
 from lmclib.store.tables import Answer, Question
 
 CARDS = "data.json"
@@ -35,6 +36,11 @@ class Results:
     def load_state(self, at: str, name: str) -> dict[str, Tensor] | None:
         """The tensors of a checkpoint that is committed; its address holds the code that trained it, so other code finds none."""
         return read_addressed(self.root / at, name, "safetensors", load_file)
+
+    def networks(self) -> dict[str, Path]:
+        """The folders of the committed checkpoints, by what each is, whichever code trained it."""
+        folders = [path.parent for path in self.root.glob("*/*.safetensors")]
+        return {address(read_json(folder / "run.json")): folder for folder in folders}
 
     def cards(self) -> dict[str, dict]:
         """What is known of the data sets that results were made with, by their labels."""

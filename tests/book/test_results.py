@@ -123,3 +123,13 @@ def test_a_run_beside_answers_only_where_the_chapters_own_has_nothing(committed,
     found = results.find_results("resnet_forking", "paper", tmp_path / "elsewhere", "final")
     assert found.tables["settings"].lr == 0.05
     assert "resnet_forking@slow" in results.pack_all(store)
+
+
+def test_a_network_that_other_code_trained_is_not_packed_again(committed, tmp_path):
+    """It is known by what it is, wherever it lies."""
+    given = {"fork_epochs": "[0]", "seeds": "1"}
+    measure("resnet_forking", {"profile": "paper", "store": str(tmp_path / "runs"), **given})
+    names = results.pack("resnet_forking", given, tmp_path / "runs")["networks"]
+    for k, name in enumerate(names):
+        (committed / name).rename(committed / f"{k:020}")
+    assert results.pack("resnet_forking", given, tmp_path / "runs")["networks"] == [f"{k:020}" for k in range(2)]
