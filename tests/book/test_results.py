@@ -132,4 +132,6 @@ def test_a_network_that_other_code_trained_is_not_packed_again(committed, tmp_pa
     names = results.pack("resnet_forking", given, tmp_path / "runs")["networks"]
     for k, name in enumerate(names):
         (committed / name).rename(committed / f"{k:020}")
-    assert results.pack("resnet_forking", given, tmp_path / "runs")["networks"] == [f"{k:020}" for k in range(2)]
+    assert results.pack("resnet_forking", given, tmp_path / "runs")["networks"] == [
+        f"{k:020}" for k in range(len(names))
+    ]
