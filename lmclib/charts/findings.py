@@ -9,7 +9,7 @@ import numpy as np
 
 from lmclib.book.ledger import parts_in, rows
 from lmclib.charts.style import STATIC
-from lmclib.claims.verdicts import Part
+from lmclib.claims.verdicts import Part, verdict
 
 SCALES = ("paper", "cifar", "digits", "smoke")  # the largest first
 NAMES = {"paper": "paper scale", "cifar": "real images", "digits": "8×8 digits", "smoke": "a smoke test"}
@@ -47,11 +47,10 @@ def _early(stands: Part, _: Part) -> str:
 
 
 def _layers(median: Part, worst: Part) -> str:
-    worse = _control(median) < _mean(median)
-    said = "so it is not being a *layer* that keeps averaging harmless" if worse else "so layers are kinder than chance"
     return (
         f"Average one layer only, without normalisation: the median layer makes **{_mean(median):.2g} equal shares of the full barrier**, the "
-        f"worst {_mean(worst):.2g}. As many parameters from anywhere in the network make {_control(median):.2g} in the median, {said}."
+        f"worst {_mean(worst):.2g}. As many parameters from anywhere in the network make {_control(median):.2g} in the median and "
+        f"{_control(worst):.2g} at worst."
     )
 
 
@@ -106,7 +105,7 @@ def _place(row: dict, parts: Sequence[Part]) -> str:
     n = min(len(part.values) for part in parts)
     return (
         f"<small>({NAMES[row['profile']]}, {n} seeds; [{chapter.replace('_', ' ')}]({chapter}.{page}), "
-        f"[{claim}](ledger.{page}#claim-{claim}): {parts[0].verdict})</small>"
+        f"[{claim}](ledger.{page}#claim-{claim}): {verdict(parts_in(row))})</small>"
     )
 
 

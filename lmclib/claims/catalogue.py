@@ -145,7 +145,7 @@ CLAIMS = {
             LAYERWISE,
             "appendix",
             "The learning rate changes the full barrier and which layers have one.",
-            "full loss barriers at two learning rates, and the rank correlation of layer barriers between them",
+            "full loss barriers at two learning rates; and where the full error barrier is above 2 % at both, the rank correlation of layer barriers between them",
             "The low rate may not have finished: it trains for as many epochs.",
         ),
         Claim(
@@ -153,7 +153,7 @@ CLAIMS = {
             LAYERWISE,
             "reviews",
             "Windows, pairs and a null model: the barrier is not spread evenly over layers.",
-            "how far the highest of all windows of a third of the layers stands above their mean",
+            "how far the highest of all windows of a third of the layers stands above their mean; a maximum is never below a mean, so only the control can speak against it",
             "Windows overlap, so they are fewer than they seem.",
         ),
         Claim(
@@ -186,7 +186,7 @@ CLAIMS = {
             "figs. 2a, 13a",
             "The earlier the fork, the larger the angle between siblings, from the origin and from the fork.",
             "Kendall's τ of the final angle with the fork epoch; and the difference of angles where both forks' children trained equally long",
-            "The angle from the fork rises again for the latest forks, which τ over all forks hides.",
+            "On digits the angle from the fork rises again for the latest forks, which τ over all forks hides.",
         ),
         Claim(
             "B5",
@@ -233,7 +233,7 @@ CLAIMS = {
             LANDSCAPING,
             "eqs. 20–21",
             "The matrix of cross-layer energies predicts the barrier of any set of layers.",
-            "rank correlation of predicted and actual barriers among sets of equal size, mean over sizes; and the median relative error",
+            "rank correlation of predicted and actual barriers among sets of equal size, and their median relative error, both the mean over the sizes with at least five sets",
             "Sets of one size still share layers.",
         ),
         Claim(
@@ -274,7 +274,7 @@ CLAIMS = {
             "future work",
             "The barrier can be predicted better than to second order, cheaply.",
             "the lowest median relative error over forks of any method that takes at most half more passes than Proposition 1, less that one's",
-            "Evaluating the midpoint takes one pass and is exact: only what the ends alone must tell needs a prediction.",
+            "Evaluating the midpoint is exact and costs less, so the claim can be explained at best: only what the ends alone must tell needs a prediction.",
         ),
         Claim(
             "B12c",

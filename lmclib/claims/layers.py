@@ -9,7 +9,8 @@ from lmclib.claims.verdicts import Part, parts_of
 from lmclib.measures.kinds import STABLE
 from lmclib.measures.layerwise import NETWORK
 
-FIRST_BLOCK = 3  # layers from the input: a residual network's stem and first block
+FIRST_BLOCK = "stages.0."  # how the names of a residual network's first block begin; the stem is before it
+FIRST = 3  # layers from the input that are left out where there are no such blocks
 SAME = 0.8  # rank correlation from which on two orders of layers are the same
 
 
@@ -81,10 +82,11 @@ def equal_shares(table: pd.DataFrame, name: str, random: pd.DataFrame | None = N
     # where there is no barrier there is nothing to share out
     equal = equal[_full(table, "error_barrier") > STABLE]
     layers = _worse_way(table).reindex(equal.index).div(equal, axis=0)
+    first = _first_block(list(layers))
     drawn = None if random is None else _worse_way(random).reindex(equal.index).div(equal, axis=0)
     looks = {
         "median layer": lambda shares: shares.median(axis=1),
-        f"all but the first {FIRST_BLOCK} layers": lambda shares: shares.iloc[:, FIRST_BLOCK:].max(axis=1),
+        f"all but the first {first} layers": lambda shares: shares.iloc[:, first:].max(axis=1),
         "every layer": lambda shares: shares.max(axis=1),
     }
     rival = "as many parameters, drawn from the whole network"
@@ -96,6 +98,16 @@ def equal_shares(table: pd.DataFrame, name: str, random: pd.DataFrame | None = N
             for what, look in looks.items()
         )
     )  # fmt: skip
+
+
+def _first_block(layers: list[str]) -> int:
+    """How many layers there are up to the end of the first block.
+
+    Example:
+        >>> _first_block(["conv", "norm", "stages.0.conv1", "stages.0.conv2", "stages.1.conv1", "fc"])
+        4
+    """
+    return max((i for i, layer in enumerate(layers, 1) if layer.startswith(FIRST_BLOCK)), default=FIRST)
 
 
 def _middle(stairs: pd.DataFrame, full: pd.Series) -> list[Part]:
@@ -119,17 +131,25 @@ def _middle(stairs: pd.DataFrame, full: pd.Series) -> list[Part]:
 
 
 def _learning_rate(table: pd.DataFrame, low: pd.DataFrame) -> list[Part]:
+    """The full barriers of two rates; and where there is a barrier at both, how alike their layers are, beside two seeds at one rate.
+
+    Noise is that of the rate whose seeds agree less: an order that does not repeat itself cannot repeat another.
+    """
     full = _full(table, "loss_barrier") - _full(low, "loss_barrier")
-    one, two = (_worse_way(part) for part in (table, low))
-    seeds = list(one.index)
-    after = dict(zip(seeds, [*seeds[1:], seeds[0]], strict=True))
-    between = {seed: one.loc[seed].corr(two.loc[seed], method="spearman") for seed in seeds if seed in two.index}
-    noise = {seed: one.loc[seed].corr(one.loc[after[seed]], method="spearman") for seed in seeds if len(seeds) > 1}
+    stands = [seed for seed, error in _full(table, "error_barrier").items() if error > STABLE]
+    seeds = [seed for seed in stands if _full(low, "error_barrier").get(seed, 0) > STABLE]
+    one, two = (_worse_way(part).reindex(seeds) for part in (table, low))
+    after = dict(zip(seeds, [*seeds[1:], *seeds[:1]], strict=True)) if len(seeds) > 1 else {}
+    between = {seed: one.loc[seed].corr(two.loc[seed], method="spearman") for seed in seeds}
+    noise = {
+        seed: min(rate.loc[seed].corr(rate.loc[other], method="spearman") for rate in (one, two))
+        for seed, other in after.items()
+    }
     return parts_of(
         {"name": "the full barrier", "values": full, "threshold": 0, "unit": "nats that it is higher at the high rate"},
         {"name": "which layers have one", "values": between, "threshold": SAME, "side": "below",
          "unit": "rank correlation of layer barriers between the rates",
-         "rival": "chance: two seeds at one rate", "control": noise},
+         "rival": "chance: two seeds at one rate, the one at which they agree less", "control": noise},
     )  # fmt: skip
 
 

@@ -46,17 +46,15 @@ def test_the_largest_scale_with_several_seeds_speaks(tmp_path):
     assert "real images" in said
 
 
-def test_words_follow_the_numbers(tmp_path):
-    def layers(control):
-        parts = (
-            lmc.Part(f"{what}; no normalisation", (1.0, 1.1), "shares", 1, "below", "r", (control, control))
-            for what in ("median layer", "every layer")
-        )
-        write(tmp_path, "A1", *parts)
-        return findings(tmp_path, "digits")[0]
-
-    assert "it is not being a *layer*" in layers(0.3)
-    assert "kinder than chance" in layers(3.0)
+def test_a_finding_says_its_controls_and_the_verdict_of_the_whole_claim(tmp_path):
+    one, two = (
+        lmc.Part(f"{what}; no normalisation", values, "shares", 1, "below", "r", (control, control))
+        for what, values, control in (("median layer", (0.1, 0.12), 0.3), ("every layer", (4.0, 4.1), 7.0))
+    )
+    write(tmp_path, "A1", one, two)
+    (said,) = findings(tmp_path, "digits")
+    assert "make 0.3 in the median and 7 at worst" in said
+    assert "#claim-A1): mixed" in said
 
 
 def test_what_was_not_judged_is_not_said(tmp_path):

@@ -108,6 +108,31 @@ def test_rates_change_which_layers_only_if_they_do_so_more_than_seeds():
     assert said(turned) == ["holds", "holds"]
 
 
+def test_layers_are_not_ordered_where_a_rate_has_no_barrier():
+    ramp = np.linspace(0.01, 0.05, 12)
+    (full,) = claims(shares=ramp, low=layer_rows(ramp[::-1], full=0.5, error=0.01))["A12"]
+    assert (full.name, full.verdict) == ("the full barrier", "holds")
+
+
+def test_an_order_that_does_not_repeat_itself_is_no_other_order():
+    """At the low rate each seed has an order of its own: then that it is not the high rate's says nothing."""
+    ramp, shuffled = np.linspace(0.01, 0.05, 12), np.random.default_rng(0)
+    low = layer_rows(ramp, full=1.0)
+    alone = ~low.layer.eq("network")
+    low.loc[alone, "loss_barrier"] = shuffled.permutation(low[alone].loss_barrier.to_numpy())
+    (_, which) = claims(shares=ramp, low=low)["A12"]
+    assert which.verdict != "holds"
+    assert max(which.control) < 0.8
+
+
+def test_the_first_block_is_told_by_its_names():
+    table = layer_rows(np.full(12, 0.01))
+    names = ["conv", "norm", "stages.0.conv1", "stages.0.norm1", "stages.0.conv2", "stages.0.norm2", "stages.1.conv1"]
+    names = dict(zip(table.layer[table.layer != "network"].unique(), [*names, *"abcde"], strict=True))
+    found = lmc.single_layer_claims(table.replace({"layer": names}), table.replace({"layer": names}), {})["A1"]
+    assert found[1].name.startswith("all but the first 6 layers")
+
+
 def test_a_window_stands_out_only_beside_random_sets():
     assert said(claims(bump=3.0)["A13"]) == ["holds"]
     assert said(claims(bump=1.0)["A13"]) == ["explained"]
