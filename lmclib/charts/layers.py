@@ -194,6 +194,8 @@ def staircases(table: pd.DataFrame) -> alt.Chart:
         table: `staircase_table` of one pair a `case` and epoch, with `case`.
     """
     table = table[table["into"] != "both"].assign(direction=table["into"].map(INTO))
+    # of several random orders one is mapped, and is what the title speaks of
+    table["mapped"] = table.draw == table.groupby(["case", "order", "epoch"]).draw.transform("min")
     cases, orders = list(table["case"].unique()), list(table.order.unique())
     epochs, steps = [int(epoch) for epoch in sorted(table.epoch.unique())], sorted(map(int, table.n_layers.unique()))
     shown = scales.Measures("measure", table, MEASURES)
@@ -204,7 +206,7 @@ def staircases(table: pd.DataFrame) -> alt.Chart:
         style.switch("direction", list(INTO.values()), "averaged "),
         style.switch("measure", list(MEASURES), "barrier in "),
     )
-    columns = ["case", "order", "draw", "n_layers", "layer", "epoch", "direction", *MEASURES.values()]
+    columns = ["case", "order", "draw", "mapped", "n_layers", "layer", "epoch", "direction", *MEASURES.values()]
     base = (
         alt.Chart(table[columns].round(4))
         .transform_filter("datum.case == which && datum.direction == direction")
@@ -219,7 +221,7 @@ def staircases(table: pd.DataFrame) -> alt.Chart:
         alt.Tooltip("error_barrier:Q", title="error barrier", format=".1%"),
     ]
     heat = (
-        base.transform_filter("datum.order == order && datum.draw == 0")
+        base.transform_filter("datum.order == order && datum.mapped")
         .mark_rect()
         .encode(
             x=alt.X("epoch:O", title="epoch", axis=alt.Axis(labelAngle=0), scale=alt.Scale(domain=epochs)),
@@ -271,7 +273,7 @@ ORDERS = {"bottom-up": "From the input up", "top-down": "From the output down", 
 def _staircase_answers(table: pd.DataFrame, shown: scales.Measures) -> dict[tuple, str]:
     """Where each staircase is highest, and where it ends."""
     answers = {}
-    drawn = table[table.draw == 0]
+    drawn = table[table.mapped]
     for (case, order, direction, epoch), rows in drawn.groupby(["case", "order", "direction", "epoch"], sort=False):
         steps = rows.sort_values("n_layers")
         for name, column in MEASURES.items():
@@ -330,12 +332,13 @@ def pairs(table: pd.DataFrame, single: pd.DataFrame) -> alt.Chart:
         table: `pair_barriers` of several seeds.
         single: `layer_table` of the same pairs, against `models`.
     """
-    own = (
-        single[(single["into"] == "both") & (single.layer != NETWORK)].groupby("layer", sort=False).loss_barrier.mean()
-    )
-    layers = list(own.index)
-    both = table[table["into"] == "both"].groupby(["layer", "other"], sort=False).loss_barrier.mean().reset_index()
-    both["excess"] = both.loss_barrier - both.layer.map(own) - both.other.map(own)
+    alone = single[(single["into"] == "both") & (single.layer != NETWORK)]
+    own, layers = alone.set_index(["seed", "layer"]).loss_barrier, list(alone.layer.unique())
+    by_seed = table[table["into"] == "both"].copy()
+    sums = [own.reindex(pd.MultiIndex.from_frame(by_seed[["seed", one]])).to_numpy() for one in ("layer", "other")]
+    by_seed["excess"] = by_seed.loss_barrier - sums[0] - sums[1]
+    pairs_of = by_seed.groupby(["layer", "other"], sort=False)
+    both = pairs_of[["loss_barrier", "excess"]].mean().reset_index()
     top = both.loc[both.loss_barrier.idxmax()]
     shown = scales.Measures(
         "show", both, {"barrier of both": "loss_barrier", "more than the sum of single ones": "excess"}
@@ -359,13 +362,15 @@ def pairs(table: pd.DataFrame, single: pd.DataFrame) -> alt.Chart:
         .properties(width=330, height=330)
         .add_params(show)
     )
-    most, more = both.loc[both.excess.idxmax()], float((both.excess > 0).mean())
+    most, seeds = both.loc[both.excess.idxmax()], by_seed.seed.nunique()
+    more, less = (float((signed > 0).mean()) for signed in (pairs_of.excess.min(), -pairs_of.excess.max()))
     answers = {
         (
             "barrier of both",
         ): f"The highest barrier of two layers, {scales.nats(top.loss_barrier)}, is that of {top.layer} with {top.other}",
         ("more than the sum of single ones",): (
-            f"{more:.0%} of pairs exceed the sum of their two layers, most of all {most.layer} with {most.other}, by {scales.nats(most.excess)}"
+            f"In every seed {more:.0%} of pairs exceed the sum of their two layers and {less:.0%} fall short of it (by chance {2.0**-seeds:.0%} each); on average most of all "
+            f"{most.layer} with {most.other}, by {scales.nats(most.excess)}"
         ),
     }
     words = "Matrix of the loss barriers of every two layers, and of what they exceed the sum of both layers' own barriers by."

@@ -1,5 +1,7 @@
 """Figures of single layers keep their scales, and say what they show."""
 
+from itertools import combinations
+
 import pandas as pd
 import pytest
 from charted import assert_scales_stay, assert_title_follows, controls, dataset, layer_table, stair_table
@@ -56,16 +58,34 @@ def test_staircases_never_rescale_and_say_where_they_are_highest():
 
 
 def test_pairs_of_layers_have_a_scale_for_each_of_both_pictures():
-    names = ["a", "b", "c"]
-    single = pd.DataFrame({"layer": names, "into": "both", "loss_barrier": [0.1, 0.2, 0.3]})
+    """And the title counts what has one sign in every seed, beside chance."""
+    names, heights = ["a", "b", "c"], ([0.5, 0.4, 0.2], [0.5, 0.1, 0.2])
+    single = pd.DataFrame(
+        {"seed": seed, "layer": name, "into": "both", "loss_barrier": height}
+        for seed in (0, 1)
+        for name, height in zip(names, [0.1, 0.2, 0.25], strict=True)
+    )
     pairs = pd.DataFrame(
-        {"layer": ["a", "a", "b"], "other": ["b", "c", "c"], "into": "both", "loss_barrier": [0.5, 0.4, 0.2]}
+        {"seed": seed, "layer": one, "other": two, "into": "both", "loss_barrier": height}
+        for seed in (0, 1)
+        for (one, two), height in zip(combinations(names, 2), heights[seed], strict=True)
     )
     spec = layers.pairs(pairs, single).to_dict()
     assert_scales_stay(spec, switches=("show",))
     answers = assert_title_follows(spec, "show")
     assert answers["barrier of both",].endswith("0.5\u00a0nats, is that of a with b")
-    assert "67% of pairs" in answers["more than the sum of single ones",]
+    said = answers["more than the sum of single ones",]
+    assert said.startswith(
+        "In every seed 33% of pairs exceed the sum of their two layers and 33% fall short of it (by chance 25% each)"
+    )
+
+
+def test_the_first_of_several_random_orders_is_mapped():
+    """Wherever its number begins."""
+    table = stair_table()
+    table = table[table.draw > 0].assign(draw=lambda rows: rows.draw.map({1: 7, 2: 5}))
+    shown = dataset(layers.staircases(table).to_dict(), "mapped", "draw")
+    assert set(shown[shown.mapped].draw) == {5}
 
 
 def test_parts_of_the_barrier_have_equal_ranges_side_by_side():
