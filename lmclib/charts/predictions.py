@@ -20,6 +20,7 @@ NAMES = {
     "logit-quintic": "quintic of the outputs",
 }
 ROW = 15  # pixels that the name of a layer needs
+FEWEST = 5  # pairs whose order a rank correlation is said of
 FLOOR = 1e-4  # nats: what is smaller or negative is drawn here on logarithmic axes
 
 
@@ -73,10 +74,10 @@ def against_fork(table: pd.DataFrame) -> alt.Chart:
 
     first = said[cases[0]]
     title = f"{cases[0].capitalize()}: Proposition 1 is off by {first.relative_error:.0%} in the median"
-    if np.isfinite(first.spearman):
+    if first.n >= FEWEST and np.isfinite(first.spearman):
         title += f", with rank correlation {first.spearman:.2f}"
     words = "Predicted and actual loss barriers against the fork epoch. Proposition 1: " + "; ".join(
-        f"{case}, rank correlation {_rho(a.spearman)}, median relative error {a.relative_error:.0%}"
+        f"{case}, rank correlation {_rho(a.spearman if a.n >= FEWEST else np.nan)}, median relative error {a.relative_error:.0%}"
         for case, a in said.items()
     )
     return style.described(alt.hconcat(*map(panel, cases)), title, words + ".")
@@ -321,8 +322,8 @@ def panels(table: pd.DataFrame, columns: int = 3) -> alt.Chart:
 
 
 def _agreement_lines(measured: pd.Series) -> list[str]:
-    """What a panel's heading says of the agreement; nothing of what is undefined."""
-    said = {"ρ": measured.spearman, "within a fork": measured.within_spearman}
+    """What a panel's heading says of the agreement; nothing of what is undefined, and of a few pairs no order."""
+    said = {"ρ": measured.spearman, "within a fork": measured.within_spearman} if measured.n >= FEWEST else {}
     ranks = [f"{name} {value:.2f}".replace("-", "−") for name, value in said.items() if np.isfinite(value)]
     off = f"off by {measured.relative_error:.0%}" if np.isfinite(measured.relative_error) else ""
     return [", ".join(ranks), off]
