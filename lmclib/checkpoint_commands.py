@@ -51,6 +51,14 @@ FailAbove = Annotated[
     float | None,
     typer.Option(metavar="X", help="Exit with status 1 where the loss barrier is above this.", show_default=False),
 ]
+FailAboveGain = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="Exit with status 1 where the chosen candidate's held-out loss, less that of the better checkpoint, is above this: it is never above 0, and -0.01 asks for an average that gains as much.",
+        show_default=False,
+    ),
+]
 Statistics = Annotated[
     bool, typer.Option("--recompute", help="Recompute running statistics at every point instead of interpolating them.")
 ]
@@ -188,15 +196,15 @@ def merge(
     force: Annotated[bool, typer.Option("--force", help="Write over files that are there.")] = False,
     as_json: AsJson = False,
     chart: Chart = None,
-    fail_above: FailAbove = None,
+    fail_above: FailAboveGain = None,
 ) -> None:
     """Average two checkpoints or more, each layer in its own ratio, where that beats the better one on held-out data.
 
     Example: `lmclib merge a.safetensors b.safetensors --model resnet18 --data images -o merged.safetensors`
 
     Out come all candidates with their held-out loss, the ratio of every layer, the merged file with a model card beside it, and for
-    language models the plan in mergekit's YAML. Where no average helps, nothing is written. `--fail-above` takes the loss above that
-    of the better checkpoint.
+    language models the plan in mergekit's YAML. Where no average helps, nothing is written. `--fail-above -0.01` fails where no
+    average gains 0.01 nats on the better checkpoint.
     """
     from lmclib.merging.merge import merge_opened
     from lmclib.merging.writing import check_output

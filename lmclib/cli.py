@@ -144,7 +144,12 @@ def main() -> None:
 
 @app.command(rich_help_panel=BOOK)
 def build(
-    profile: Annotated[Scale, typer.Option(help="Scale of the runs.")] = "digits",
+    profile: Annotated[
+        Literal["smoke", "digits", "paper"],
+        typer.Option(
+            help="Scale of the runs; real images (cifar) are measured chapter by chapter, and are tabs of every book."
+        ),
+    ] = "digits",
     output: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder that receives html/.", show_default="_build of the repository"),
@@ -170,7 +175,7 @@ def build(
 def measure(
     chapter: OneChapter = None,
     every: Annotated[
-        bool, typer.Option("--all", help="All chapters that train networks, seed by seed, packing what is finished.")
+        bool, typer.Option("--all", help="All chapters that train siblings, seed by seed, packing what is finished.")
     ] = False,
     profile: Annotated[Scale, typer.Option(help="Scale of the runs.")] = "paper",
     minutes: Annotated[float, typer.Option(metavar="N", help="After which the slice is stopped.")] = 8,

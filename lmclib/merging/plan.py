@@ -107,8 +107,8 @@ class MergePlan:
 def merge_plan(cube: Cube, held_out: Batches | None = None, evaluations: int = 20) -> MergePlan:
     r"""Find the coefficients $a^\star = \arg\min_{a \in [0, 1]^L} \varphi(a)$ of every layer, and say whether to average at all.
 
-    $\varphi$ is minimised with its exact gradient by L-BFGS-B within the box, from the midpoint and from both ends, on one part of the
-    data. On the other part the result is compared with both models, the uniform average, the best uniform ratio and an average that
+    $\varphi$ is minimised with its exact gradient by L-BFGS-B within the box, from the midpoint, from both ends and from the average
+    that leaves out its worst layers, on one part of the data. On the other part the result is compared with both models, the uniform average, the best uniform ratio and an average that
     leaves out its worst layers: each layer is given back to the better model in turn, and as many are left out, those first that gain the
     most, as the fit asks for. What has the lowest held-out loss is chosen, so the choice is never worse there than the better model. Where layers
     keep running statistics every average is judged twice: interpolated, and recomputed from the part that was fitted on.

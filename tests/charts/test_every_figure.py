@@ -91,11 +91,12 @@ def window_table() -> pd.DataFrame:
 
 def pair_table() -> pd.DataFrame:
     barriers = {("a", "b"): 0.5, ("a", "c"): 0.4, ("b", "c"): 0.2}
-    return pd.DataFrame({"layer": a, "other": b, "into": "both", "loss_barrier": v} for (a, b), v in barriers.items())
+    pairs = ({"layer": a, "other": b, "into": "both", "loss_barrier": v} for (a, b), v in barriers.items())
+    return pd.DataFrame(pairs).assign(seed=0)
 
 
 def single_table() -> pd.DataFrame:
-    return pd.DataFrame({"layer": NAMES, "into": "both", "loss_barrier": [0.1, 0.2, 0.3]})
+    return pd.DataFrame({"seed": 0, "layer": NAMES, "into": "both", "loss_barrier": [0.1, 0.2, 0.3]})
 
 
 def cased(table: pd.DataFrame) -> pd.DataFrame:
