@@ -189,6 +189,8 @@ def _anywhere(given: Mapping[str, object]) -> dict[str, object]:
     if not data.startswith(FOLDER):
         return dict(given)
     path = Path(data.removeprefix(FOLDER))
+    if not path.is_absolute():  # as it was packed before
+        return dict(given)
     return {**given, "data": f"{FOLDER}{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.name}"}
 
 

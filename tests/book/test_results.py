@@ -90,7 +90,8 @@ def test_committed_results_are_intact():
 )
 def test_committed_parameters_hold_no_path_of_a_machine(path, kept):
     assert results._anywhere({"data": f"folder:{path}", "lr": 1}) == {"data": f"folder:{kept}", "lr": 1}
-    assert results._anywhere({"data": "cifar10"}) == {"data": "cifar10"}
+    for packed in ("cifar10", f"folder:{kept}"):
+        assert results._anywhere({"data": packed}) == {"data": packed}
 
 
 def test_networks_of_the_first_seed_are_packed_while_there_is_room(committed, tmp_path, monkeypatch):
