@@ -122,7 +122,7 @@ def full_barrier_of_the_first_seed(said: Book) -> dict:
     last = stairs[(stairs.epoch == stairs.epoch.max()) & (stairs.n_layers == stairs.n_layers.max())]
     forks = said.tables("hessian_predictions", "case", "what", "predicted")[-1]
     actual = forks.query("case == 'weight decay' and what == 'actual' and fork == '0' and seed == 0").predicted
-    (agreement,) = (
+    *_, agreement = (
         table
         for table in said.tables("hessian_predictions", "actual", "method", "what")
         if "whole network" in set(table.what)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from playwright.sync_api import TimeoutError
 from real_lab import Lab, environment, server, write
 
 from lmclib.charts.forking import TREATMENTS
@@ -32,7 +33,11 @@ class Forks(Lab):
         self.edit(0, PARAMETERS.format(store=self.store, **given))
         self.command("notebook:clear-all-cell-outputs")
         self.run_all()
-        self.output(3).get_by_text("42").wait_for()
+        try:
+            self.output(3).get_by_text("42").wait_for(state="attached")
+        except TimeoutError as error:
+            said = "\n".join(self.page.locator(".jp-OutputArea").all_inner_texts())
+            raise AssertionError(f"the last cell has not run; the outputs are\n{said}") from error
 
     @property
     def explorer(self):
