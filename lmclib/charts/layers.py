@@ -301,7 +301,9 @@ def windows(table: pd.DataFrame, full: pd.Series) -> alt.Chart:
         alt.Chart(table[["layer", "seed", "share"]].round(4))
         .mark_point()
         .encode(
-            x=alt.X("layer:N", sort=layers, title="first layer of the window", axis=alt.Axis(labelAngle=-60)),
+            x=alt.X(
+                "layer:N", sort=layers, title="first layer of the window", axis=alt.Axis(labelAngle=-60, **style.SHORT)
+            ),
             y=alt.Y("share:Q", title="part of the full barrier", axis=alt.Axis(format="%")),
             color=alt.Color("seed:N"),
             shape=alt.Shape("seed:N"),
@@ -349,8 +351,10 @@ def pairs(table: pd.DataFrame, single: pd.DataFrame) -> alt.Chart:
         .transform_calculate(value=shown.value)
         .mark_rect()
         .encode(
-            x=alt.X("other:N", title=None, axis=alt.Axis(labelAngle=-60), scale=alt.Scale(domain=layers)),
-            y=alt.Y("layer:N", title=None, scale=alt.Scale(domain=layers[::-1])),
+            x=alt.X(
+                "other:N", title=None, axis=alt.Axis(labelAngle=-60, **style.SHORT), scale=alt.Scale(domain=layers)
+            ),
+            y=alt.Y("layer:N", title=None, scale=alt.Scale(domain=layers[::-1]), axis=alt.Axis(**style.SHORT)),
             color=shown.colour(title="nats"),
             tooltip=[
                 "layer:N",
