@@ -210,6 +210,8 @@ def _pack_networks(families: Collection[Family], results: Path) -> list[str]:
                     found.add(known.name)
                 elif _pack_network(family, step, k, results):
                     found.add(family.child_address(step, k))
+                else:
+                    break
     return sorted(found)
 
 
@@ -220,7 +222,8 @@ def _pack_network(family: Family, step: int, sibling: int, results: Path) -> boo
         return True
     path = find_addressed(family.store.root / at, step_name(family.checkpoint_steps(step)[-1]), "safetensors")
     here = sum(other.stat().st_size for other in results.glob("*/*.safetensors"))
-    if path is None or here + path.stat().st_size > MOST_OF_NETWORKS:
+    # of a pair both or none, as one alone has no barrier
+    if path is None or here + (2 - sibling) * path.stat().st_size > MOST_OF_NETWORKS:
         return False
     (results / at).mkdir(parents=True)
     for file in (path, path.parent / "run.json", path.parent / "provenance.json"):

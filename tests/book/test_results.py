@@ -103,7 +103,7 @@ def test_networks_of_the_first_seed_are_packed_while_there_is_room(committed, tm
     monkeypatch.setattr(results, "MOST_OF_NETWORKS", 7.5 * size)
     results.pack("resnet_forking", given, tmp_path / "runs")
     seeds = [json.loads((path.parent / "run.json").read_text())["seed"] for path in committed.glob("*/*.safetensors")]
-    assert (seeds.count(0), seeds.count(1), seeds.count(2)) == (6, 1, 0)
+    assert (seeds.count(0), seeds.count(1), seeds.count(2)) == (6, 0, 0)  # a pair or none
 
 
 def test_a_run_beside_answers_only_where_the_chapters_own_has_nothing(committed, tmp_path):
