@@ -124,8 +124,11 @@ def test_ticked_layers_are_summed_in_the_page(page, site):
 
 def at_own_scale(page) -> None:
     """Turn every figure that has tabs to the last one, which is the scale at which the book was built."""
-    for label in page.locator(".lmc-tabs > label:last-of-type").all():
-        label.click()
+    for tab in page.locator(".lmc-tabs > input:last-of-type").all():
+        # not by the mouse, as figures above may still grow while they are drawn, and the place moves
+        tab.evaluate("e => e.click()")
+        assert tab.is_checked()
+    page.wait_for_timeout(1500)  # charts that come to be seen are laid out once more, and have no controls meanwhile
 
 
 def moved(chart, control: str) -> tuple[str, str]:
