@@ -98,8 +98,7 @@ def test_ticked_layers_are_summed_in_the_page(page, site):
     """The prediction is the sum over the ticked block of the matrix; the bar beside it is that very set's."""
     page.goto(f"{site}/book/hessian_predictions.html", wait_until="networkidle")
     at_own_scale(page)
-    chart = page.locator(".lmc-chart:visible").nth(2)
-    chart.locator("svg.marks").wait_for()
+    chart = seen_chart(page, 2)
     boxes, drawn = chart.locator("input[type=checkbox]"), spec(chart)
     matrix = next(rows for rows in drawn["datasets"].values() if "published" in rows[0])
     sets = next(param["value"] for param in drawn["params"] if param["name"] == "measured")
@@ -122,13 +121,22 @@ def test_ticked_layers_are_summed_in_the_page(page, site):
     assert not page.trouble
 
 
+DRAWN = "() => [...document.querySelectorAll('.lmc-chart')].every(e => e.querySelector('svg.marks') && e.querySelector('.vega-actions'))"
+
+
 def at_own_scale(page) -> None:
-    """Turn every figure that has tabs to the last one, which is the scale at which the book was built."""
+    """Turn every figure that has tabs to the last one, which is the scale at which the book was built, once all charts are drawn."""
+    page.wait_for_function(DRAWN)
     for tab in page.locator(".lmc-tabs > input:last-of-type").all():
         # not by the mouse, as figures above may still grow while they are drawn, and the place moves
         tab.evaluate("e => e.click()")
         assert tab.is_checked()
-    page.wait_for_timeout(1500)  # charts that come to be seen are laid out once more, and have no controls meanwhile
+
+
+def seen_chart(page, index: int):
+    """One of the charts that are seen, by its own name, as more may come to be seen."""
+    name = page.locator(".lmc-chart:visible").nth(index).get_attribute("id")
+    return page.locator(f"#{name}")
 
 
 def moved(chart, control: str) -> tuple[str, str]:
@@ -166,7 +174,7 @@ def moved(chart, control: str) -> tuple[str, str]:
 def test_controls_change_the_picture_and_its_title(chapter, index, name, page, site):
     page.goto(f"{site}/book/{chapter}.html", wait_until="networkidle")
     at_own_scale(page)
-    before, after = moved(page.locator(".lmc-chart:visible").nth(index), name)
+    before, after = moved(seen_chart(page, index), name)
     assert before != after or name == "bump_below"  # a threshold may part no two barriers
     assert not page.trouble
 
