@@ -250,6 +250,11 @@ def test_results_are_measured_packed_listed_and_checked(shelf, tmp_path, monkeyp
     runs = tmp_path / "runs"
     assert invoke("results", "pack", "resnet_forking", "--store", runs).exit_code == 1
     assert invoke("measure", "resnet_forking", "--in-one-go", "-p", "store", runs).exit_code == 0
+    for wrong in (
+        ("resnet_forking", "--beside", "../elsewhere"),
+        ("--beside", "slow"),
+    ):  # a path; a name without a chapter
+        assert invoke("results", "pack", *wrong, "--store", runs).exit_code == 2
     packed = invoke("results", "pack", "--store", runs)
     assert re.search(r"resnet_forking: \d+ tables, CPU", packed.stdout)
     assert "deep_linear: chapter='deep_linear': is not finished" in packed.stdout

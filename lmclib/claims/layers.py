@@ -136,8 +136,10 @@ def _learning_rate(table: pd.DataFrame, low: pd.DataFrame) -> list[Part]:
     Noise is that of the rate whose seeds agree less: an order that does not repeat itself cannot repeat another.
     """
     full = _full(table, "loss_barrier") - _full(low, "loss_barrier")
-    stands = [seed for seed, error in _full(table, "error_barrier").items() if error > STABLE]
-    seeds = [seed for seed in stands if _full(low, "error_barrier").get(seed, 0) > STABLE]
+    stands = (
+        pd.concat([_full(part, "error_barrier") for part in (table, low)], axis=1, join="inner").min(axis=1) > STABLE
+    )
+    seeds = list(stands.index[stands])
     one, two = (_worse_way(part).reindex(seeds) for part in (table, low))
     after = dict(zip(seeds, [*seeds[1:], *seeds[:1]], strict=True)) if len(seeds) > 1 else {}
     between = {seed: one.loc[seed].corr(two.loc[seed], method="spearman") for seed in seeds}
