@@ -40,6 +40,7 @@ _FILES = {
         "null_model",
         "pair_barriers",
         "set_table",
+        "single_layer_table",
         "staircase_table",
         "window_barriers",
     ),

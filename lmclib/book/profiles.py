@@ -33,7 +33,7 @@ FORKING = {
         **COMMON,
     },
     "digits": {
-        "model": "resnet14-w8",
+        "model": "resnet8-w8",
         "data": "digits",
         "fork_epochs": (0, 0.11, 0.25, 0.5, 1, 2, 4),
         "epochs": 12,
@@ -82,6 +82,8 @@ LAYERS = {
         "few_examples": 5_000,
     },
 }
+# with batch norm, where single layers are looked at, of which there must be at least 20; elsewhere the network of the forks has as many
+DEEPER = {"digits": "resnet14-w8"}
 # a sweep that is there for its timings, which are measured anew each time
 SCALING = {
     "smoke": {
@@ -109,7 +111,6 @@ OTHER_RECIPES = {
     "smoke": {**FORKING["smoke"], "model": "mlp-12-12-12", "seeds": 2, "fork_epochs": (0, 1), "rates": (0.1,)},
     "digits": {
         **FORKING["digits"],
-        "model": "resnet8-w8",  # as three recipes are trained, and several rates
         "fork_epochs": (0, 0.25, 1, 4),
         "rates": (0.1, 0.03, 0.01, 0.003),
     },
@@ -265,10 +266,17 @@ def layer_specs(settings: Settings) -> list[ForkSpec]:
     return varied(fork_specs(settings), **{name: getattr(RECIPES["layer-wise"], name) for name in names})
 
 
-def normed_specs(settings: Settings) -> list[ForkSpec]:
-    """The networks with batch norm of the chapter on forking, as in `FORKING`, on the data and from the seed of another chapter."""
+def normed_specs(settings: Settings, deeper: bool = False) -> list[ForkSpec]:
+    """The networks with batch norm of the chapter on forking, as in `FORKING`, on the data and from the seed of another chapter.
+
+    Args:
+        settings: of that chapter.
+        deeper: whether they must have at least 20 layers: then they may be others, trained alike.
+    """
     own = {name: getattr(settings, name) for name in ("profile", "store", "data", "seed", "precision")}
     own["seeds"] = min(settings.seeds, FORKING[settings.profile]["seeds"])
+    if deeper and settings.profile in DEEPER:
+        own["model"] = DEEPER[settings.profile]
     return fork_specs(parameters(own, FORKING))
 
 

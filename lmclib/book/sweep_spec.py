@@ -28,6 +28,7 @@ from lmclib.measures.layerwise import (
     layer_table,
     pair_barriers,
     set_table,
+    single_layer_table,
     staircase_table,
     window_barriers,
 )
@@ -60,6 +61,7 @@ MEASURES: dict[str, Callable[..., pd.DataFrame]] = {
         pair_barriers,
         perturbation_table,
         set_table,
+        single_layer_table,
         staircase_table,
         layer_distances,
         parameter_set_barriers,

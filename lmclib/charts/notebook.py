@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from threading import Thread
 
 import altair as alt
 import vl_convert
@@ -67,6 +68,11 @@ def empty_chart(file_name: str) -> alt.JupyterChart:
 def _embedded(file_name: str) -> dict[str, object]:
     # as SVG it can be scaled down to a narrow notebook, and what is under the pointer is still found
     return {"renderer": "svg", "actions": True, "downloadFileName": file_name}
+
+
+def warm_up() -> None:
+    """Begin what the first picture waits for, half a second, beside whatever else the kernel does until then."""
+    Thread(target=vl_convert.vegalite_to_png, args=({"data": {"values": []}, "mark": "point"},), daemon=True).start()
 
 
 def picture(spec: dict) -> tuple[dict[str, object], dict[str, object]]:

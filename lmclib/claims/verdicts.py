@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from lmclib.errors import LmcError
 
@@ -110,8 +110,8 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     mean, error = values.mean(), values.std(ddof=1) / np.sqrt(len(values))
     if error == 0:
         return float(mean), float(mean)
-    low, high = stats.t.interval(level, len(values) - 1, mean, error)
-    return float(low), float(high)
+    reach = stdtrit(len(values) - 1, (1 + level) / 2) * error
+    return float(mean - reach), float(mean + reach)
 
 
 def verdict(parts: Iterable[Part]) -> str:

@@ -167,12 +167,35 @@ def layer_table(cube: LayerCube) -> pd.DataFrame:
     Raises:
         LmcError: a layer whose name clashes with `network`.
     """
+    return _layers_and_network(cube, BASELINES)
+
+
+def single_layer_table(cube: LayerCube) -> pd.DataFrame:
+    """The rows of `layer_table` against `models`, from half of its points: for these no hybrid of both models is evaluated.
+
+    Returns:
+        As `layer_table`, with one `baseline`.
+
+    Raises:
+        LmcError: as `layer_table`.
+
+    Example:
+        >>> net, x = torch.nn.Linear(1, 1, bias=False), torch.ones(1, 1)
+        >>> ends = ({"weight": torch.tensor([[w]])} for w in (-1.0, 1.0))
+        >>> cube = LayerCube(net, *ends, (x, torch.zeros(1, 1)), loss="squared")
+        >>> single_layer_table(cube).query("into == 'both'").loss_barrier.tolist()  # the only layer, and the network
+        [-1.0, -1.0]
+    """
+    return _layers_and_network(cube, BASELINES[:1])
+
+
+def _layers_and_network(cube: LayerCube, baselines: Sequence[str]) -> pd.DataFrame:
     if NETWORK in cube.layers:
         raise LmcError(
             f"cube: has a layer called {NETWORK!r}, which is what the table calls all layers; rename the module"
         )
     named = corners(cube, {**{name: [name] for name in cube.layers}, NETWORK: cube.layers})
-    return _rows(cube, named, (0.5,), BASELINES).rename(columns={"group": "layer"}).drop(columns=["n_layers", "alpha"])
+    return _rows(cube, named, (0.5,), baselines).rename(columns={"group": "layer"}).drop(columns=["n_layers", "alpha"])
 
 
 def staircase_table(cube: LayerCube, orders: Sequence[str] = ORDERS, seeds: Sequence[int] = (0,)) -> pd.DataFrame:

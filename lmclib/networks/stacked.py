@@ -98,7 +98,7 @@ def _widen(model: nn.Module, width: int) -> nn.Module | None:
 
 def _is_stackable(module: nn.Module) -> bool:
     owns = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    plain = not isinstance(module, nn.Conv2d) or (module.groups == 1 and module.padding_mode == "zeros")
+    plain = not isinstance(module, nn.Conv2d) or module.padding_mode == "zeros"
     random = isinstance(module, nn.Dropout | nn.Dropout2d) and module.p > 0  # members would share one random stream
     norm = not isinstance(module, nn.BatchNorm2d) or (module.affine and module.track_running_stats)
     return plain and norm and not random and (not owns or type(module) in _WIDE)
@@ -174,7 +174,7 @@ def _stacked_conv(conv: nn.Conv2d, width: int) -> nn.Conv2d:
         conv.stride,
         conv.padding,
         conv.dilation,
-        groups=width,
+        groups=conv.groups * width,
         bias=conv.bias is not None,
         device=conv.weight.device,
         dtype=conv.weight.dtype,

@@ -9,6 +9,9 @@ from lmclib.training.run import Run
 
 WIDTHS = (2, 4)  # narrower than the fixed width; one network alone takes other ways through PyTorch
 STEPS = 2  # so that momentum counts, too
+_tried: dict[
+    tuple, bool
+] = {}  # whether bits are the same, in this process: a reader who adds a fork does not wait for it again
 
 
 def narrowest(family: Family, networks: int) -> Layout:
@@ -32,6 +35,14 @@ def narrowest(family: Family, networks: int) -> Layout:
 
 def _same(family: Family, narrow: Layout, fixed: Layout) -> bool:
     """Whether two networks have the same bits after their first steps in both layouts."""
+    spec = family.spec
+    key = type(family.model), spec.model, spec.data, spec.recipe, spec.precision, narrow, fixed
+    if key not in _tried:
+        _tried[key] = _compared(family, narrow, fixed)
+    return _tried[key]
+
+
+def _compared(family: Family, narrow: Layout, fixed: Layout) -> bool:
     one, other = _first_steps(family, narrow), _first_steps(family, fixed)
     return bool(one) and one.keys() == other.keys() and all(value.equal(other[key]) for key, value in one.items())
 

@@ -58,6 +58,14 @@ def test_all_layers_together_are_the_barrier_curve(cube):
     assert last.loss_barrier.tolist() == pytest.approx([curve] * 3, rel=1e-10)
 
 
+def test_single_layers_are_those_of_both_baselines_without_the_hybrids(cube):
+    both, before = lmc.layer_table(cube), cube.passes
+    models = lmc.single_layer_table(cube)
+    assert cube.passes - before == 2 * (len(cube.layers) + 1) + 1  # the ends; both directions of each layer; the middle
+    expected = both.query("baseline == 'models'").reset_index(drop=True)
+    pd.testing.assert_frame_equal(models, expected, rtol=1e-10)
+
+
 def test_orders(cube):
     names = list(cube.layers)
 

@@ -40,7 +40,17 @@ def test_the_width_is_the_least_that_holds_them(networks, width, tmp_path, monke
 def test_the_width_stays_where_bits_differ_or_nothing_can_be_compared(tmp_path, monkeypatch):
     family = Family(spec_of("mlp-8", lr=1e30), Store(tmp_path))  # diverges at once
     assert lock_step.narrowest(family, 2) == fixed(family)
+    monkeypatch.setattr(lock_step, "_tried", {})  # else what was found before would be believed
     family = Family(spec_of("mlp-8"), Store(tmp_path))
     steps = iter(({"a": torch.zeros(1)}, {"a": torch.ones(1)}) * 2)
     monkeypatch.setattr(lock_step, "_first_steps", lambda *_: next(steps))
     assert lock_step.narrowest(family, 2) == fixed(family)
+
+
+def test_a_width_is_tried_once_for_each_recipe(tmp_path, monkeypatch):
+    tried, known = [], {}
+    monkeypatch.setattr(lock_step, "_tried", known)
+    monkeypatch.setattr(lock_step, "_first_steps", lambda family, layout: tried.append(layout) or {"a": torch.zeros(1)})
+    for lr in (0.1, 0.1, 0.2):
+        lock_step.narrowest(Family(spec_of("mlp-8", lr=lr), Store(tmp_path)), 2)
+    assert len(tried) == 4, "twice in two layouts"
