@@ -214,4 +214,5 @@ def _kendall(one: Iterable[float], other: Iterable[float]) -> float:
         values = np.asarray(list(values), dtype=float)
         signs.append(np.sign(values[:, None] - values).ravel())
     a, b = signs
-    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+    lengths = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / lengths) if lengths else np.nan  # no order where all are equal

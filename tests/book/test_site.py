@@ -358,8 +358,11 @@ def second_run(notebook: str) -> subprocess.CompletedProcess:
 
 
 def test_a_second_run_gives_the_checked_outputs(book):
-    notebooks = sorted(map(str, (book / "executed").glob("*.ipynb")))
-    assert len(notebooks) == len(CHAPTERS)
+    executed = {path.name.split(".")[0]: path for path in (book / "executed").glob("*.ipynb")}
+    assert executed.keys() == set(CHAPTERS)
+    checked = [name for name, path in executed.items() if '"nbval-check-output"' in path.read_text()]
+    assert len(checked) >= 7
+    notebooks = sorted(str(executed[name]) for name in checked)
     with ThreadPoolExecutor(joblib.cpu_count()) as pool:
         for done in pool.map(second_run, notebooks):
             assert done.returncode == 0, done.stdout[-4000:]
