@@ -19,16 +19,16 @@ LAST = ("preface", "ledger")  # they show what the other chapters stored, so the
 # minutes that the long ones take, of one core at profile digits, in the order in which they begin: the longest first, so that in the
 # end no core waits for one; but early the one whose networks others measure, too
 MINUTES = {
-    "resnet_forking": 19,
-    "layerwise_barriers": 10,
-    "architectures": 18,
-    "robustness": 17,
-    "learning_rate": 13,
-    "hessian_predictions": 12,
-    "federated": 6,
-    "beyond_second_order": 3,
-    "deep_linear": 3,
-    "solutions": 2,
+    "resnet_forking": 4,
+    "layerwise_barriers": 7,
+    "architectures": 8,
+    "robustness": 8,
+    "learning_rate": 4,
+    "hessian_predictions": 4,
+    "federated": 2,
+    "beyond_second_order": 2,
+    "scaling_out": 2,
+    "solutions": 1,
 }
 
 
