@@ -39,6 +39,7 @@ FORKING = {
         "epochs": 12,
         **COMMON,
         "seeds": 5,
+        "lr": 0.2,  # at 0.1 so small a network has half the barrier at the first fork, and seeds that differ tenfold
     },
     "cifar": {
         "model": "resnet20-w8",
@@ -83,7 +84,7 @@ LAYERS = {
     },
 }
 # with batch norm, where single layers are looked at, of which there must be at least 20; elsewhere the network of the forks has as many
-DEEPER = {"digits": "resnet14-w8"}
+DEEPER = {"digits": {"model": "resnet14-w8", "lr": 0.1}}
 # a sweep that is there for its timings, which are measured anew each time
 SCALING = {
     "smoke": {
@@ -112,7 +113,7 @@ OTHER_RECIPES = {
     "digits": {
         **FORKING["digits"],
         "fork_epochs": (0, 0.25, 1, 4),
-        "rates": (0.1, 0.03, 0.01, 0.003),
+        "rates": (0.2, 0.06, 0.02, 0.006),
     },
     "cifar": {**FORKING["cifar"], "fork_epochs": (0, 1, 4, 8), "rates": (0.1, 0.03, 0.01, 0.003)},
     "paper": {**FORKING["paper"], "fork_epochs": (0, 1, 2, 15), "rates": (0.1, 0.03, 0.01, 0.003)},
@@ -275,8 +276,7 @@ def normed_specs(settings: Settings, deeper: bool = False) -> list[ForkSpec]:
     """
     own = {name: getattr(settings, name) for name in ("profile", "store", "data", "seed", "precision")}
     own["seeds"] = min(settings.seeds, FORKING[settings.profile]["seeds"])
-    if deeper and settings.profile in DEEPER:
-        own["model"] = DEEPER[settings.profile]
+    own |= DEEPER.get(settings.profile, {}) if deeper else {}
     return fork_specs(parameters(own, FORKING))
 
 
