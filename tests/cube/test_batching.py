@@ -19,7 +19,14 @@ def test_a_cube_leaves_nothing_on_another_device(other_device, shape):
         n = len(cube.layers)
         assert lmc.layer_barriers(cube).loss.shape == (3 * n,)
         assert cube(torch.rand(5, n)).loss.device.type == "cpu"
+
+
+@pytest.mark.filterwarnings("ignore:for .*copying from a non-meta parameter")
+def test_derivatives_leave_nothing_on_another_device(other_device):
+    net = build_model("resnet8-w4", (1, 8, 8), 10)
+    x, y = torch.zeros(6, 1, 8, 8), torch.zeros(6, dtype=torch.long)
     cube = lmc.LayerCube(net, *random_states(net), (x, y), device=other_device)
+    n = len(cube.layers)
     assert cube.gradient(0.5).shape == (n,)
     assert cube.hessian(0.5).shape == (n, n)
     assert cube.derivatives.parameter_gradient(0.5).device.type == "cpu"
