@@ -72,7 +72,8 @@ def _embedded(file_name: str) -> dict[str, object]:
 
 def warm_up() -> None:
     """Begin what the first picture waits for, half a second, beside whatever else the kernel does until then."""
-    Thread(target=vl_convert.vegalite_to_png, args=({"data": {"values": []}, "mark": "point"},), daemon=True).start()
+    # not a daemon: those may be within the renderer while Python ends, which can bring the process down
+    Thread(target=vl_convert.vegalite_to_png, args=({"data": {"values": []}, "mark": "point"},)).start()
 
 
 def picture(spec: dict) -> tuple[dict[str, object], dict[str, object]]:
