@@ -2,7 +2,6 @@
 
 import json
 from contextlib import suppress
-from threading import Thread
 
 import altair as alt
 import vl_convert
@@ -68,12 +67,6 @@ def empty_chart(file_name: str) -> alt.JupyterChart:
 def _embedded(file_name: str) -> dict[str, object]:
     # as SVG it can be scaled down to a narrow notebook, and what is under the pointer is still found
     return {"renderer": "svg", "actions": True, "downloadFileName": file_name}
-
-
-def warm_up() -> None:
-    """Begin what the first picture waits for, half a second, beside whatever else the kernel does until then."""
-    # not a daemon: those may be within the renderer while Python ends, which can bring the process down
-    Thread(target=vl_convert.vegalite_to_png, args=({"data": {"values": []}, "mark": "point"},)).start()
 
 
 def picture(spec: dict) -> tuple[dict[str, object], dict[str, object]]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lmclib.charts import scales
 from lmclib.charts.narrow import narrow
-from lmclib.charts.notebook import notebook_bundle, warm_up
+from lmclib.charts.notebook import notebook_bundle
 
 # Okabe and Ito's colours, which stay apart for every kind of colour vision; always beside a dash or a shape
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
@@ -35,10 +35,7 @@ def enable() -> None:
     alt.renderers.register("lmclib", _to_html)
     alt.renderers.register("lmclib-live", notebook_bundle)
     alt.data_transformers.disable_max_rows()  # some seeds of a fork figure are more than the 5,000 that Altair takes for a mistake
-    static = os.environ.get(STATIC)
-    alt.renderers.enable("lmclib" if static else "lmclib-live")
-    if not static:
-        warm_up()
+    alt.renderers.enable("lmclib" if os.environ.get(STATIC) else "lmclib-live")
 
 
 def page_html(chart: alt.TopLevelMixin) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 
 import altair as alt
+from altair.utils.schemapi import debug_mode
 from IPython.display import HTML, Markdown, display
 
 from lmclib.book.results import Results
@@ -33,7 +34,7 @@ class Tabs:
             return
         for name, result in self.results.items():
             display(Markdown(f"**{name}.** {html.escape(result.said, quote=False)}"))
-            display(self.draw(result.tables))
+            display(self._drawn(result))
 
     def html(self) -> str:
         """Tabs of radio buttons, whose panes the style sheet shows and hides."""
@@ -46,8 +47,12 @@ class Tabs:
         )
         return f'<div class="lmc-tabs" role="group" aria-label="the same figure at several scales">{heads}{"".join(panes)}</div>'
 
+    def _drawn(self, result: Results) -> alt.TopLevelMixin:
+        with debug_mode(False):  # Altair checks each part as it is made, and the whole once more where it is shown
+            return self.draw(result.tables)
+
     def _pane(self, result: Results) -> str:
         said = html.escape(result.said)
         while said.count("`") > 1:
             said = said.replace("`", "<code>", 1).replace("`", "</code>", 1)
-        return f'<div class="lmc-pane">{page_html(self.draw(result.tables))}<p class="lmc-said">{said}.</p></div>'
+        return f'<div class="lmc-pane">{page_html(self._drawn(result))}<p class="lmc-said">{said}.</p></div>'
