@@ -14,6 +14,7 @@ from lmclib.training.loop import train
 from lmclib.training.order import epoch_order
 from lmclib.training.recipe import Recipe
 from lmclib.training.run import Run
+from lmclib.training.stack import TrainingStack
 
 RECIPE = Recipe(epochs=2, batch_size=128, milestones=(1,))
 SPEC = lmc.ForkSpec(model="mlp-8", fork_epochs=(0, 0.5, 1), siblings=2, recipe=RECIPE)
@@ -59,6 +60,25 @@ def test_lock_step_training_is_plain_sgd(model):
     for key, value in reference.state_dict().items():
         torch.testing.assert_close(ends["run 1"][key], value, rtol=2e-3, atol=2e-5)
     assert not torch.equal(ends["run 0"]["fc.weight"], ends["run 1"]["fc.weight"])
+
+
+def test_grouped_convolutions_are_in_lock_step():
+    """A member's bits are the same in every place, in whatever company."""
+    net = build_model("mobilenet-w0.25-l1", (1, 8, 8), 10)
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(8, 1, 8, 8, generator=g), torch.randint(10, (8,), generator=g)
+    found = []
+    for place in (0, 2):
+        stack = TrainingStack(net, 4, x, RECIPE, "float32")
+        assert stack.stack.width == 4
+        others = torch.randn(8, 4, 1, 8, 8, generator=g)
+        others[:, place] = x
+        stack.stack.load(place, net.state_dict())
+        targets = torch.randint(10, (8, 4), generator=g)
+        targets[:, place] = y
+        stack.step(others, targets, torch.full((4,), RECIPE.lr))
+        found.append(stack.read(place)[0])
+    assert all(value.equal(found[1][key]) for key, value in found[0].items())
 
 
 def test_same_seeds_same_bits_in_any_company(tmp_path):
