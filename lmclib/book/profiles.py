@@ -39,7 +39,7 @@ FORKING = {
         "epochs": 12,
         **COMMON,
         "seeds": 5,
-        "lr": 0.2,  # at 0.1 so small a network has half the barrier at the first fork, and seeds that differ tenfold
+        "lr": 0.2,  # at 0.1 so small a network has less than half the barrier at the first fork, and seeds that differ tenfold
     },
     "cifar": {
         "model": "resnet20-w8",

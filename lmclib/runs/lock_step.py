@@ -9,9 +9,8 @@ from lmclib.training.run import Run
 
 WIDTHS = (2, 4)  # narrower than the fixed width; one network alone takes other ways through PyTorch
 STEPS = 2  # so that momentum counts, too
-_tried: dict[
-    tuple, bool
-] = {}  # whether bits are the same, in this process: a reader who adds a fork does not wait for it again
+# whether bits are the same, as found in this process: a reader who adds a fork does not wait for that again
+_tried: dict[tuple, bool] = {}
 
 
 def narrowest(family: Family, networks: int) -> Layout:

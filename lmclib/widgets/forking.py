@@ -17,7 +17,7 @@ from lmclib.widgets.live import LiveBox, charts_offline
 from lmclib.widgets.shown import Shown
 
 STEPS = 1000  # of the bar
-PAUSE = 0.8  # seconds at least between two drawings, each of which takes a tenth of one from what is trained
+PAUSE = 0.8  # seconds at least between two drawings, which take time from what is trained
 SPARE = 4  # times as long as a drawing takes the experiment goes on before the next
 
 

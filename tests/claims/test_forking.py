@@ -2,8 +2,11 @@
 
 import numpy as np
 import pandas as pd
+import pytest
+from scipy.stats import kendalltau
 
 import lmclib as lmc
+from lmclib.claims.forking import _kendall
 from lmclib.claims.verdicts import verdict
 
 GRID = np.linspace(0, 1, 25)
@@ -97,3 +100,11 @@ def test_planes_are_compared_at_equal_ages():
     )  # fmt: skip
     assert all(abs(value) < 1e-9 for part in claims["B5"] for value in part.values)
     assert lmc.stable_from(pd.Series({0.0: 0.5, 1.0: 0.5})) is None
+
+
+def test_kendalls_coefficient_is_scipys():
+    rng = np.random.default_rng(0)
+    for n in (2, 3, 5, 8):
+        for _ in range(20):
+            one, other = np.arange(n), rng.integers(0, 6, n)  # with ties
+            assert _kendall(one, other) == pytest.approx(kendalltau(one, other).statistic, nan_ok=True)
