@@ -1,8 +1,11 @@
 """Text as data: pieces, what training sees, and files that are no text."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from lmclib.data.dataset import Split
 from lmclib.data.load import data_label, is_here, load_data
 from lmclib.errors import LmcError
 from lmclib.training.order import epoch_order
@@ -82,3 +85,13 @@ def test_randaugment_changes_training_images_only():
     normalised, labels = changed.drawn(x[:4, None], y[:4, None])
     assert normalised.shape == (4, 1, 1, 8, 8)
     assert torch.equal(labels[:, 0], y[:4])
+
+
+def test_images_of_a_batch_do_not_share_a_draw_of_randaugment():
+    digits = load_data("digits")
+    one = Split(digits.train.x[:1].repeat(1_024, 1, 1, 1), digits.train.y[:1].repeat(1_024))
+    alike = randaugmented(replace(digits, train=one, shift=0, flip=False))
+    x, _ = epoch_order((3,), 0, alike)
+    in_groups = x.view(ALIKE, -1, *x.shape[1:])  # one image, so what differs is the transformation
+    assert torch.equal(in_groups, in_groups[:1].expand_as(in_groups))
+    assert len(x[:128].unique(dim=0)) > 40  # of 128 draws among some 200 pairs of transformations
