@@ -7,6 +7,7 @@ import torch
 
 from lmclib.data.dataset import Split
 from lmclib.data.load import data_label, is_here, load_data
+from lmclib.data.randaugment import ALIKE, randaugmented
 from lmclib.errors import LmcError
 from lmclib.training.order import epoch_order
 
