@@ -63,8 +63,13 @@ class AdamW:
 
     def __init__(self, parameters: Sequence[Tensor], width: int, recipe: Recipe):
         self.parameters, self.width, self.recipe = list(parameters), width, recipe
-        self.mean, self.square = ([torch.zeros_like(parameter) for parameter in self.parameters] for _ in range(2))
         self.steps = torch.zeros(width, device=self.parameters[0].device)
+        if width == 1:
+            self.mean, self.square = ([torch.zeros_like(parameter) for parameter in self.parameters] for _ in range(2))
+        else:
+            # a row a member: some passes over all parameters at once rather than some for each
+            self.rows = [torch.zeros_like(_in_rows(self.parameters, width)) for _ in range(2)]
+            self.mean, self.square = (self._apart(rows) for rows in self.rows)
         self.moments, self.counts = {"": self.mean, "/square": self.square}, {"/steps": self.steps}
 
     @torch.no_grad()
@@ -93,18 +98,25 @@ class AdamW:
             )
             return
         self.steps.add_(1)
+        (mean, square), grad, rates = self.rows, _in_rows(grads, self.width), rates[:, None]
         first, second = ((1 - beta**self.steps)[:, None] for beta in betas)
-        torch._foreach_lerp_(self.mean, grads, 1 - betas[0])
-        torch._foreach_mul_(self.square, betas[1])
-        torch._foreach_addcmul_(self.square, grads, grads, 1 - betas[1])
-        for parameter, *moments in zip(self.parameters, self.mean, self.square, strict=True):
-            mean, square = (moment.view(len(rates), -1) for moment in moments)
-            own = parameter.view(len(rates), -1)
-            own.mul_(1 - rates[:, None] * recipe.weight_decay)
-            own.sub_(rates[:, None] * (mean / first) / ((square / second).sqrt() + EPSILON))
+        mean.lerp_(grad, 1 - betas[0])
+        square.mul_(betas[1]).addcmul_(grad, grad, value=1 - betas[1])
+        moved = _in_rows(self.parameters, self.width).mul_(1 - rates * recipe.weight_decay)
+        moved.sub_(rates * (mean / first) / ((square / second).sqrt_().add_(EPSILON)))
+        torch._foreach_copy_([parameter.view(self.width, -1) for parameter in self.parameters], self._apart(moved))
+
+    def _apart(self, rows: Tensor) -> list[Tensor]:
+        """Views of each parameter's part of rows: (K, n) each."""
+        return list(rows.split([parameter.numel() // self.width for parameter in self.parameters], 1))
 
 
 OPTIMISERS = {"sgd": SGD, "adamw": AdamW}
+
+
+def _in_rows(values: Sequence[Tensor], width: int) -> Tensor:
+    """A copy of all values of a member in a row: (K, n)."""
+    return torch.cat([value.detach().reshape(width, -1) for value in values], 1)
 
 
 @torch.no_grad()

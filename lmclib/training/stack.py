@@ -25,7 +25,7 @@ class TrainingStack:
         self.recipe, self.precision = recipe, precision
         # convolutions are faster so: on a CPU, and on a GPU those in bf16 of a network that trains alone
         faster = not probe.is_cuda or (precision == "bf16" and self.stack.width == 1)
-        faster = faster and probe.dim() == 4 and _fills_vectors(self.stack)
+        faster = faster and probe.dim() == 4 and _has_full_vectors(self.stack)
         self.channels_last = faster and _same_in_channels_last(self.stack, probe)
         if self.channels_last and self.stack.width == 1:  # members are views of wide weights, which stay as they are
             self.stack.to(memory_format=torch.channels_last)
@@ -87,10 +87,10 @@ class TrainingStack:
         return views
 
 
-def _fills_vectors(stack: Stack) -> bool:
-    """Whether no member's channels are what is left over of a vector: those are summed in another order, and bits would depend on the place."""
-    wide = [module for module in stack.modules() if isinstance(module, nn.Conv2d)] if stack.width > 1 else []
-    return all(conv.out_channels % LANES == 0 for conv in wide)
+def _has_full_vectors(stack: Stack) -> bool:
+    """Whether there are convolutions, and no member's channels are what is left over of a vector: those are summed in another order, and bits would depend on the place."""
+    convolutions = [module for module in stack.modules() if isinstance(module, nn.Conv2d)]
+    return bool(convolutions) and (stack.width == 1 or all(conv.out_channels % LANES == 0 for conv in convolutions))
 
 
 @torch.no_grad()

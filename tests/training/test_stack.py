@@ -49,8 +49,17 @@ def test_the_layout_changes_no_step(model):
         torch.testing.assert_close(value, ends[1][key], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("model", "layout"), [("resnet8-w4", True), ("resnet8-w5", False), ("vgg11-w4", True)])
-def test_a_member_has_the_same_bits_in_every_place(model, layout):
+@pytest.mark.parametrize(
+    ("model", "layout", "optimizer"),
+    [
+        ("resnet8-w4", True, "sgd"),
+        ("resnet8-w5", False, "adamw"),
+        ("vgg11-w4", True, "sgd"),
+        ("mlp-10-10", False, "sgd"),
+        ("vit-p4-d16-l2", False, "adamw"),
+    ],
+)
+def test_a_member_has_the_same_bits_in_every_place(model, layout, optimizer):
     """Also where its channels do not fill a vector: then they lie one after the other."""
     images, targets = IMAGES[:, :1, :8, :8].contiguous(), torch.arange(6)
     net = build_model(model, (1, 8, 8), 10)
@@ -62,8 +71,8 @@ def test_a_member_has_the_same_bits_in_every_place(model, layout):
         ]
     ends = []
     for place in range(MEMBERS):
-        stack = TrainingStack(net, MEMBERS, images, Recipe(), "float32")
-        assert stack.channels_last is layout
+        stack = TrainingStack(net, MEMBERS, images, Recipe(optimizer=optimizer, rho=0.05), "float32")
+        assert (stack.stack.width, stack.channels_last) == (MEMBERS, layout)
         for k, state in enumerate(states[place:] + states[:place]):
             stack.stack.load(k, state)
         for _ in range(3):
@@ -77,13 +86,17 @@ def test_a_member_has_the_same_bits_in_every_place(model, layout):
         assert all(torch.equal(value, end[key]) for key, value in ends[0].items())
 
 
-def test_members_take_the_steps_of_networks_alone():
+@pytest.mark.parametrize(
+    ("model", "optimizer"), [("resnet8-w4", "sgd"), ("vit-p2-d16-l2", "adamw"), ("mlp-10-10-tanh", "adamw")]
+)
+def test_members_take_the_steps_of_networks_alone(model, optimizer):
     """In float64, where rounding is small."""
     images, targets = IMAGES[:, :1, :8, :8].double(), torch.arange(6)
-    net = build_model("resnet8-w4", (1, 8, 8), 10).double()
-    together = TrainingStack(net, MEMBERS, images, Recipe(), "float32")
-    alone = TrainingStack(net, 1, images, Recipe(), "float32")
-    assert together.channels_last
+    net = build_model(model, (1, 8, 8), 10).double()
+    recipe = Recipe(optimizer=optimizer)
+    together = TrainingStack(net, MEMBERS, images, recipe, "float32")
+    alone = TrainingStack(net, 1, images, recipe, "float32")
+    assert together.stack.width == MEMBERS
     for stack in (together, alone):
         width = stack.stack.width
         for k in range(width):
