@@ -66,6 +66,7 @@ def other_device(monkeypatch):
     """A device that is not the CPU: meta computes shapes only, but refuses tensors of other devices, as a GPU does."""
     monkeypatch.setattr(torch.Tensor, "cpu", lambda t: torch.zeros(t.shape, dtype=t.dtype))
     monkeypatch.setattr(torch, "allclose", lambda *_, **__: True)
+    monkeypatch.setattr(torch, "equal", lambda *_: True)
     monkeypatch.setattr(torch.Tensor, "__float__", lambda t: 1.0)
     monkeypatch.setattr(torch.Tensor, "__bool__", lambda t: True)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())

@@ -358,5 +358,5 @@ class LayerCube:
     def _outputs(self, x: Tensor) -> Tensor:
         if x.dim() == 4:  # convolutions, small grouped ones too, are faster in channels-last
             wide = x.repeat(1, self._stack.width, 1, 1).contiguous(memory_format=torch.channels_last)
-            return self._stack.net(wide).unflatten(1, (self._stack.width, -1))
+            return self._stack(wide.unflatten(1, (self._stack.width, -1)))
         return self._stack(x[:, None].expand(-1, self._stack.width, *x.shape[1:]))
