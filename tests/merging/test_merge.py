@@ -187,7 +187,7 @@ def merged(width):
     lmc.merge(*paths, model=network(), data=data, output=folder / "m.safetensors", **given)
 
 merged(10)  # loads what is loaded once
-merged(700)
+merged(1000)
 """
 
 
