@@ -78,15 +78,19 @@ class Stack(nn.Module):
         return True
 
     def _has_equal_places(self, model: nn.Module, x: Tensor) -> bool:
-        """Whether a network has the same bits in every place: outputs and slopes."""
+        """Whether a network has the same bits in every place: outputs and, where there are any, slopes."""
         for k in range(self.width):
             self.load(k, model.state_dict())
         with torch.enable_grad():
             out = self.eval()(torch.stack([x] * self.width, 1))
-            ramp = torch.linspace(-1, 1, out[:, 0].numel(), device=out.device).view_as(out[:, 0])
-            slopes = torch.autograd.grad((out * ramp[:, None]).sum(), list(self.net.parameters()))
-        of_members = [out.unbind(1), *(slope.chunk(self.width) for slope in slopes)]
-        return all(torch.equal(part, first) for first, *others in of_members for part in others)
+            found = [out.unbind(1)]
+            if out.requires_grad:
+                ramp = torch.linspace(-1, 1, out[:, 0].numel(), device=out.device).view_as(out[:, 0])
+                slopes = torch.autograd.grad(
+                    (out * ramp[:, None]).sum(), list(self.net.parameters()), allow_unused=True
+                )
+                found += [slope.chunk(self.width) for slope in slopes if slope is not None]
+        return all(torch.equal(part, first) for first, *others in found for part in others)
 
 
 def _jitter(value: Tensor, k: int) -> Tensor:

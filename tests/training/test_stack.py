@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from lmclib.networks import wide_batch
 from lmclib.networks.build import build_model
-from lmclib.networks.stacked import MEMBERS
+from lmclib.networks.stacked import MEMBERS, Stack
 from lmclib.training.recipe import Recipe
 from lmclib.training.stack import TrainingStack
 
@@ -106,3 +107,38 @@ def test_members_take_the_steps_of_networks_alone(model, optimizer):
         )
     for key, value in alone.read(0)[0].items():
         torch.testing.assert_close(together.read(MEMBERS - 1)[0][key], value, rtol=1e-5, atol=1e-6)
+
+
+class OnePatch(nn.Module):
+    """Patches that leave a rest, a parameter for all examples, a layer that is never used, and what can be told to mix examples."""
+
+    def __init__(self, mixes=False):
+        super().__init__()
+        self.patches, self.shift = nn.Conv2d(1, 4, (3, 2), (3, 2)), nn.Parameter(torch.ones(1, 4))
+        self.unused, self.norm, self.out = nn.Linear(2, 2), nn.LayerNorm(4), nn.Linear(4, 10, bias=False)
+        self.mixes = mixes
+
+    def forward(self, x):
+        x = self.norm(self.patches(x).mean((2, 3)) + self.shift)
+        return self.out(x - x.mean(0) if self.mixes else x)
+
+
+def test_what_is_for_all_examples_is_each_members_own():
+    images = IMAGES[:, :1, :8, :7]
+    stack = Stack(OnePatch(), 4, images)
+    assert (stack.width, stack.form) == (4, wide_batch)
+    assert {key: len(value) for key, value in stack.net.state_dict().items()} == dict.fromkeys(
+        OnePatch().state_dict(), 4
+    )
+
+
+def test_networks_that_mix_examples_train_alone():
+    assert Stack(OnePatch(mixes=True), 4, IMAGES[:, :1, :8, :7]).width == 1
+
+
+def test_a_stack_of_what_has_no_gradient_only_evaluates():
+    class Counts(nn.Sequential):
+        def forward(self, x):
+            return (super().forward(x) > 0).float()
+
+    assert Stack(Counts(nn.Flatten(), nn.Linear(56, 3)), 4, IMAGES[:, :1, :8, :7]).width == 4
