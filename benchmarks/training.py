@@ -1,8 +1,8 @@
 """Training throughput in model-epochs per second: lock-step, streams, torch.func stacks and processes against two plain loops.
 
 Every way trains eight networks of one architecture; ratios are against a loop with DataLoader and torch.optim.SGD, and against one network at a
-time through this library, both with all threads, in this one run on this machine. On a CPU the data are the digits and ResNets of width 8, and then images
-of CIFAR-10's size, where all ways have one thread, as in a process a core; on a GPU images of CIFAR-10's size and number and ResNet-20, in float32 without
+time through this library, both with all threads, in this one run on this machine. On a CPU the data are the digits, of which ResNets of width 8 and a small vision transformer
+are trained, and then images of CIFAR-10's size, where all ways have one thread, as in a process a core; on a GPU images of CIFAR-10's size and number and ResNet-20, in float32 without
 TF32 and in bf16.
 """
 
@@ -159,7 +159,7 @@ def alone(name: str, recipe: Recipe, steps: int, seed: int) -> float:
 def main() -> None:
     """Print the table."""
     columns = {
-        "model": 12,
+        "model": 14,
         "images": 14,
         "way": 34,
         "model-epochs/s": 15,
@@ -171,7 +171,9 @@ def main() -> None:
     large = random_images(), Recipe(batch_size=128)
     digits = load_data("digits"), Recipe()
     cases = (
-        [("resnet20", *large)] if gpu else [("resnet8-w8", *digits), ("resnet20-w8", *digits), ("resnet20-w8", *large)]
+        [("resnet20", *large)]
+        if gpu
+        else [*((name, *digits) for name in ("resnet8-w8", "resnet20-w8", "vit-p4-d16-l2")), ("resnet20-w8", *large)]
     )
     for name, data, recipe in cases:
         race = Race(bench, data, name, recipe, steps=50 if gpu else 20)
