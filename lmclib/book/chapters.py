@@ -16,18 +16,18 @@ from lmclib.root import RESULTS, ROOT
 from lmclib.store.results import REPRODUCED
 
 LAST = ("preface", "ledger")  # they show what the other chapters stored, so they run after them
+ALONE = ("scaling_out",)  # it times what workers gain, so that nothing runs beside it, and it comes after all others
 # minutes that the long ones take, of one core at profile digits, in the order in which they begin: the longest first, so that in the
 # end no core waits for one; but early the one whose networks others measure, too
 MINUTES = {
-    "resnet_forking": 4,
-    "layerwise_barriers": 7,
-    "architectures": 8,
-    "robustness": 8,
-    "learning_rate": 4,
+    "resnet_forking": 3,
+    "layerwise_barriers": 6,
+    "architectures": 7,
     "hessian_predictions": 4,
+    "learning_rate": 4,
+    "robustness": 4,
     "federated": 2,
-    "beyond_second_order": 2,
-    "scaling_out": 2,
+    "beyond_second_order": 1,
     "solutions": 1,
 }
 
@@ -88,8 +88,13 @@ def find_chapters(parameters: Mapping[str, str], folder: Path, root: Path = ROOT
     return chapters
 
 
-def _place(name: str) -> tuple[bool, int]:
-    return name in LAST, list(MINUTES).index(name) if name in MINUTES else len(MINUTES)
+def _place(name: str) -> tuple[int, int]:
+    return wave(name), list(MINUTES).index(name) if name in MINUTES else len(MINUTES)
+
+
+def wave(name: str) -> int:
+    """In which of three waves, each after the one before, a chapter runs."""
+    return 2 if name in ALONE else int(name in LAST)
 
 
 def code_cells(source: Path) -> list[str]:

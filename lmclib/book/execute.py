@@ -12,7 +12,7 @@ from pathlib import Path
 import joblib
 from tqdm import tqdm
 
-from lmclib.book.chapters import LAST, Chapter
+from lmclib.book.chapters import Chapter, wave
 from lmclib.errors import LmcError
 from lmclib.processes import ChildProcesses
 from lmclib.root import ROOT
@@ -42,10 +42,12 @@ def execute_all(chapters: Sequence[Chapter], parameters: Mapping[str, str]) -> N
     failures = []
     for left in {part for chapter in chapters for part in chapter.folder.glob("*.part.ipynb")}:
         left.unlink()  # by a build that was killed: nobody else builds here now
-    for wave in ([c for c in chapters if c.name not in LAST], [c for c in chapters if c.name in LAST]):
-        todo = {Execution(c.source, c.executed, parameters, c.minutes): c for c in wave if not c.executed.exists()}
-        if not todo or failures:
-            continue
+    missing = [chapter for chapter in chapters if not chapter.executed.exists()]
+    for now in sorted({wave(chapter.name) for chapter in missing}):
+        together = [chapter for chapter in missing if wave(chapter.name) == now]
+        todo = {Execution(c.source, c.executed, parameters, c.minutes): c for c in together}
+        if failures:
+            break
         for done, error in executed(todo, "run chapters"):
             if error is not None:
                 failures.append(str(error))

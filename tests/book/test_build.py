@@ -109,6 +109,19 @@ def test_a_chapter_that_fails_leaves_its_notebook_and_the_others_go_on(tmp_path,
     assert os.listdir(tmp_path / "executed") == ["good.key.ipynb"]
 
 
+def test_what_shows_others_runs_after_them_and_what_times_runs_alone(tmp_path, monkeypatch):
+    together = []
+
+    def recorded(todo, what):
+        together.append({one.source.stem for one in todo})
+        return iter(())
+
+    monkeypatch.setattr(execute, "executed", recorded)
+    names = ("scaling_out", "ledger", "deep_linear", "preface", "toy_barriers")
+    execute_all([Chapter(name, tmp_path / f"{name}.ipynb", "key", tmp_path) for name in names], {})
+    assert together == [{"deep_linear", "toy_barriers"}, {"preface", "ledger"}, {"scaling_out"}]
+
+
 def test_a_reader_never_finds_a_site_missing_or_in_part(tmp_path):
     """A thread reads while two sites of many pages take turns."""
     pages = {f"page{i}" for i in range(30)}
