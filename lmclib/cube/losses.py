@@ -1,6 +1,6 @@
 """Losses by name, and the error: of classes, of every token of a text, or of numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -25,8 +25,12 @@ def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
     """
     if _are_tokens(outputs, y):
         outputs, y = outputs.flatten(0, 1), y.flatten()
+    return _cross_entropy(outputs, y, "mean")
+
+
+def _cross_entropy(outputs: Tensor, y: Tensor, reduction: str) -> Tensor:
     try:
-        return F.cross_entropy(outputs, y)
+        return F.cross_entropy(outputs, y, reduction=reduction)
     except IndexError:  # seen only where it goes wrong, as looking at every target would cost time
         raise LmcError(
             f"data: targets hold {int(y.max())}; the network tells {outputs.shape[1]} classes, so they go from 0 to "
@@ -68,6 +72,24 @@ def n_wrong(outputs: Tensor, y: Tensor) -> Tensor:
         if y.dim() > 1
         else (outputs.argmax(1) != y).sum().double()
     )
+
+
+def loss_sums(loss: Callable[[Tensor, Tensor], Tensor], outputs: Sequence[Tensor], y: Tensor) -> Tensor:
+    """The sum of losses and the number of wrong classes over one batch, for the outputs of n networks on it: (2, n), on its device.
+
+    Example:
+        >>> loss_sums(cross_entropy, [torch.eye(2), torch.zeros(2, 2)], torch.tensor([0, 0])).round(decimals=4)
+        tensor([[1.6265, 1.3863],
+                [1.0000, 0.0000]], dtype=torch.float64)
+    """
+    if loss is cross_entropy and outputs[0].dim() == 2 and y.dim() == 1 and not y.is_floating_point():
+        together = torch.stack([*outputs])  # one pass for a thousand small outputs
+        each = _cross_entropy(together.flatten(0, 1), y.repeat(len(outputs)), "none")
+        wrong = (together.argmax(2) != y).sum(1)
+        return torch.stack([each.view(len(outputs), -1).double().sum(1), wrong.double()])
+    means = [check_mean(loss, loss(out, y)).double() for out in outputs]
+    wrong = [n_wrong(out, y) for out in outputs]
+    return torch.stack([torch.stack(means) * len(y), torch.stack(wrong)])
 
 
 def _are_tokens(outputs: Tensor, y: Tensor) -> bool:

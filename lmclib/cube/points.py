@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lmclib.cube.batching import Batches, Batching, HalvedBatches, check_data, is_pair
 from lmclib.cube.derivatives import Derivatives
 from lmclib.cube.interpolation import Interpolation, check_states
-from lmclib.cube.losses import LOSSES, check_mean, n_wrong
+from lmclib.cube.losses import LOSSES, loss_sums
 from lmclib.cube.prepared import Prepared
 from lmclib.cube.shared import PROBES, SharedEvaluation
 from lmclib.cube.statistics import own_statistics, tracked_norms
@@ -260,7 +260,7 @@ class LayerCube:
 
         def work(x: Tensor, y: Tensor) -> tuple[Tensor, int]:
             out = self._outputs(x)
-            return torch.stack([self._sums(out[:, k], y) for k in range(len(points))], 1), len(y)
+            return loss_sums(self.loss, [out[:, k] for k in range(len(points))], y), len(y)
 
         if self.norm_stats == "interpolate" or not tracked_norms(self._stack):
             return self._mean(work)
@@ -318,10 +318,6 @@ class LayerCube:
         loss, error = (total / count).cpu()
         return loss, error
 
-    def _sums(self, out: Tensor, y: Tensor) -> Tensor:
-        """The sum of losses and the number of wrong classes over a batch, on its device."""
-        return torch.stack([check_mean(self.loss, self.loss(out, y)).double() * len(y), n_wrong(out, y)])
-
     @property
     def _stack(self) -> Stack:
         return self._prepared.stack
@@ -347,11 +343,12 @@ class LayerCube:
         def work(x: Tensor, y: Tensor) -> tuple[Tensor, int]:
             if x.dim() == 4:  # convolutions are faster in channels-last
                 x = x.contiguous(memory_format=torch.channels_last)
-            sums = torch.zeros(2, len(points), dtype=torch.float64, device=self.device)
+            total = torch.zeros(2, len(points), dtype=torch.float64, device=self.device)
             for xs, ys in zip(x.split(size), y.split(size), strict=True):
-                for group, out in self._shared.outputs(xs, points, weights):
-                    sums[:, group] += self._sums(out, ys)[:, None]
-            return sums, len(y)
+                groups, outs = zip(*self._shared.outputs(xs, points, weights), strict=True)
+                which = {k: i for i, group in enumerate(groups) for k in group}
+                total += loss_sums(self.loss, outs, ys)[:, [which[k] for k in range(len(points))]]
+            return total, len(y)
 
         return self._mean(work, size)
 

@@ -79,10 +79,10 @@ class SharedEvaluation:
         alive: dict[fx.Node, _Value] = {}
         for i, node in enumerate(self.nodes):
             if node.op == "output":
-                value, together = alive[self._resolved(node.args[0])], {}
-                for k, place in enumerate(value.places):
-                    together.setdefault(place, []).append(k)
-                yield from ((group, value.joined([place], len(x))) for place, group in together.items())
+                value = alive[self._resolved(node.args[0])]
+                groups = value.which.argsort(stable=True).split(value.which.bincount().tolist())
+                for place, group in zip(value.places, groups, strict=True):
+                    yield group.tolist(), value.joined([place], len(x))
                 return
             alive[node] = self._step(i, alive, x, points, weights)
             for done in self.dead[i]:
@@ -91,15 +91,9 @@ class SharedEvaluation:
     def _step(self, i: int, alive: dict, x: Tensor, points: Tensor, weights: Weights) -> "_Value":
         """One step for all points: once for each choice of weights, on all values that meet these."""
         if self.nodes[i].op == "placeholder":
-            return _Value([x], [True], [(0, 0)] * len(points))
+            return _Value([x], [True], [(0, 0)], torch.zeros(len(points), dtype=torch.int64))
         inputs = [alive[used] for used in self._inputs(self.nodes[i])]
-        coefficients = points[:, self.layers_of[i]].tolist()
-        tasks: dict[tuple, None] = {}  # points of one task have computed the same so far, and do the same now
-        task_of = []
-        for k, own in enumerate(coefficients):
-            task = (tuple(own), tuple(value.places[k] for value in inputs))
-            tasks[task] = None
-            task_of.append(task)
+        tasks, which = self._tasks(i, inputs, points)
         alike: dict[tuple, list[tuple]] = {}
         for own, places in tasks:
             fixed = tuple(p for p, value in zip(places, inputs, strict=True) if not value.is_batch[p[0]])
@@ -111,7 +105,26 @@ class SharedEvaluation:
                 where |= {task: (len(parts), slot) for slot, task in enumerate(chosen)}
                 parts.append(out)
                 flags.append(is_batch)
-        return _Value(parts, flags, [where[task] for task in task_of])
+        return _Value(parts, flags, [where[task] for task in tasks], which)
+
+    def _tasks(self, i: int, inputs: list["_Value"], points: Tensor) -> tuple[list[tuple], Tensor]:
+        """What a step has to do, as coefficients of its layers and places of its inputs, and which of it is each point's (n,).
+
+        Points of one task have computed the same so far, and do the same now.
+        """
+        layers = self.layers_of[i]
+        if not layers and not inputs:
+            return [((), ())], torch.zeros(len(points), dtype=torch.int64)
+        if not layers and len(inputs) == 1:
+            return [((), (place,)) for place in inputs[0].places], inputs[0].which
+        met = torch.cat([points[:, layers], *(value.which[:, None].double() for value in inputs)], 1)
+        distinct, which = met.unique(dim=0, return_inverse=True)
+        tasks = []
+        for row in distinct.tolist():
+            own, met_there = row[: len(layers)], row[len(layers) :]
+            places = (value.places[int(k)] for value, k in zip(inputs, met_there, strict=True))
+            tasks.append((tuple(own), tuple(places)))
+        return tasks, which
 
     def _run_together(
         self, i: int, inputs: list["_Value"], tasks: list[tuple], tensors: dict, size: int
@@ -268,11 +281,12 @@ class SharedEvaluation:
 
 @dataclass
 class _Value:
-    """What a step put out for all points: parts, of which some are several values one below the other, and every point's place."""
+    """What a step put out for all points: parts, of which some are several values one below the other."""
 
     parts: list
     is_batch: list[bool]
-    places: list[tuple[int, int]]  # of every point: the part and which of its values
+    places: list[tuple[int, int]]  # of every value: the part, and which of that part's it is
+    which: Tensor  # of every point (n,): the number of its value's place
 
     def joined(self, places: list[tuple[int, int]], size: int) -> object:
         """The values at some places as one batch; `size` is the rows of a value. What is no batch is alike in all of them."""

@@ -198,8 +198,10 @@ def _checked(method: str) -> str:
 
 
 def _table(barriers: dict[str, np.ndarray], grid: np.ndarray) -> pd.DataFrame:
-    parts = [pd.DataFrame({"group": name, "alpha": grid, "loss_barrier": values}) for name, values in barriers.items()]
-    return pd.concat(parts, ignore_index=True)
+    names = [name for name in barriers for _ in grid]
+    return pd.DataFrame(
+        {"group": names, "alpha": np.tile(grid, len(barriers)), "loss_barrier": np.concatenate([*barriers.values()])}
+    )
 
 
 class _Passes:
