@@ -57,6 +57,7 @@ OF_EACH = {
     "an index for each example": lambda x: x + 0 * torch.arange(x.shape[0])[:, None, None],
     "every other feature": lambda x: torch.cat([x[..., ::2], x[..., 1::2]], -1),
     "a mask of the whole batch": lambda x: x * torch.ones_like(x).tril(),
+    "a constant": lambda x: x * torch.linspace(1, 2, SAME),
     "products within a row": lambda x: x @ x.mT,
 }
 # what a row comes to depends on the others
