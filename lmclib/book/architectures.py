@@ -91,19 +91,27 @@ def architecture_specs(settings: Settings) -> dict[str, list[ForkSpec]]:
 
 
 def results_by_network(
-    settings: Settings, by_network: Mapping[str, list[Family]], **tables: Mapping[str, object]
+    settings: Settings,
+    by_network: Mapping[str, list[Family]],
+    by_scale: Mapping[str, Results] | None = None,
+    **tables: Mapping[str, object],
 ) -> dict[str, Results]:
     """One result a network, for a figure with a tab each.
 
     Args:
         settings: of the chapter.
         by_network: the families of each network.
+        by_scale: results at several scales, of which those of others than the chapter's own have tabs, too.
         **tables: what was measured, by network.
     """
-    return {
+    found = {
         name: Results({table: own[name] for table, own in tables.items()}, _said(settings, name, families))
         for name, families in by_network.items()
     }
+    for results in (by_scale or {}).values():
+        for name in results.tables["by_network"] if results.tables["settings"] is not settings else ():
+            found.setdefault(name, Results({table: results.tables[table][name] for table in tables}, results.said))
+    return found
 
 
 def _said(settings: Settings, name: str, families: list[Family]) -> str:

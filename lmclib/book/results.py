@@ -108,7 +108,7 @@ def _what(tables: Mapping[str, object]) -> str:
     """The profile, networks, data and seeds of results."""
     settings, families = tables["settings"], tables.get("families")
     if not families:
-        return _what_without_families(settings)
+        return _what_without_families(settings, tables.get("by_network", {}))
     seeds = [family.spec.seed for family in families]
     precision = "" if families[0].spec.precision == "float32" else f" in {families[0].spec.precision}"
     trained = f"{settings.model} on {families[0].card.label}, {settings.epochs} epochs{precision}"
@@ -116,12 +116,14 @@ def _what(tables: Mapping[str, object]) -> str:
     return "; ".join(filter(None, (said, settings.other_forks)))
 
 
-def _what_without_families(settings: Settings) -> str:
-    """The profile and the seeds, and the networks of a chapter that trains some by itself."""
+def _what_without_families(settings: Settings, by_network: Mapping[str, list[Family]]) -> str:
+    """The profile and the seeds, and the networks of a chapter that trains some of several kinds, or by itself."""
     last = settings.seed + getattr(settings, "seeds", 1) - 1
     seeds = f"seeds {settings.seed} to {last}" if last > settings.seed else f"seed {settings.seed}"
-    trained = f": {settings.model} on {data_label(settings.data)}" if hasattr(settings, "model") else ""
-    return f"Profile {settings.profile}{trained}; {seeds}"
+    of_each = [f"{name} on {own[0].card.label}, {own[0].spec.recipe.epochs} epochs" for name, own in by_network.items()]
+    one = [f"{settings.model} on {data_label(settings.data)}"] if hasattr(settings, "model") else []
+    trained = "; ".join(of_each or one)
+    return f"Profile {settings.profile}{': ' if trained else ''}{trained}; {seeds}"
 
 
 def pack(
