@@ -13,7 +13,7 @@ LINEAR = 0.1  # equal shares below which the symmetric logarithm is nearly linea
 
 
 def shares_of(final: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Every layer's barrier, in the direction where it is higher, in equal shares of the full one: a row a network, seed and layer.
+    """Every layer's barrier, both directions averaged, in equal shares of the full one: a row a network, seed and layer.
 
     Args:
         final: `layer_table` at the end of training against `models`, a pair a seed, by network.
@@ -24,13 +24,14 @@ def shares_of(final: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     parts = []
     for network, table in final.items():
         both = table[(table.layer == NETWORK) & (table["into"] == "both")]
-        own = table[(table.layer != NETWORK) & (table["into"] != "both")]
+        # in one direction alone what the two models' losses differ by would count as every layer's
+        own = table[(table.layer != NETWORK) & (table["into"] == "both")]
         layers = list(own.layer.unique())
-        worse = own.groupby(["seed", "layer"], sort=False).loss_barrier.max().rename("nats").reset_index()
-        full = worse.seed.map(both.set_index("seed").loss_barrier)
-        depth = worse.layer.map({layer: i / max(1, len(layers) - 1) for i, layer in enumerate(layers)})
+        own = own[["seed", "layer", "loss_barrier"]].rename(columns={"loss_barrier": "nats"})
+        full = own.seed.map(both.set_index("seed").loss_barrier)
+        depth = own.layer.map({layer: i / max(1, len(layers) - 1) for i, layer in enumerate(layers)})
         parts.append(
-            worse.assign(network=network, depth=depth, full=full, shares=len(layers) * worse.nats / full, n=len(layers))
+            own.assign(network=network, depth=depth, full=full, shares=len(layers) * own.nats / full, n=len(layers))
         )
     return pd.concat(parts, ignore_index=True)
 

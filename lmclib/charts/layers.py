@@ -147,10 +147,12 @@ def shares(final: pd.DataFrame) -> alt.Chart:
     """
     keys = ["case", "seed", "into"]
     full = final[final.layer == NETWORK].set_index(keys).loss_barrier.rename("full")
-    table = final[(final.layer != NETWORK) & (final["into"] != "both")].join(full, on=keys)
+    table = final[final.layer != NETWORK].join(full, on=keys)
     table = table.assign(share=table.loss_barrier / table.full, direction=table["into"].map(INTO))
+    # in one direction alone what the two models' losses differ by counts as every layer's
+    worst = table[table["into"] == "both"].groupby(["case", "seed"], sort=False).share.max()
+    table = table[table["into"] != "both"]
     layers, cases = list(table.layer.unique()), list(table["case"].unique())
-    worst = table.groupby(["case", "seed"], sort=False).share.max()  # in the direction in which it is higher
     top, equal = worst.groupby("case", sort=False).mean(), 1 / len(layers)
     wide = alt.Scale(domain=[min(0, float(table.share.min())), max(equal, float(table.share.max()))], nice=True)
     columns = ["case", "seed", "layer", "direction", "share", "loss_barrier"]
@@ -179,9 +181,9 @@ def shares(final: pd.DataFrame) -> alt.Chart:
     ]
     for panel in panels[1:]:
         panel.layer[0].encoding.y.axis = alt.Axis(labels=False, ticks=False)
-    title = f"The worst single layer in its worse direction carries {top.iloc[0]:.0%} of the barrier between {cases[0]}, mean over seeds"
+    title = f"The worst single layer, both directions averaged, carries {top.iloc[0]:.0%} of the barrier between {cases[0]}, mean over seeds"
     words = (
-        "Layer barriers at the end of training as parts of the full one, a point a seed and direction; the worst, mean over seeds: "
+        "Layer barriers at the end of training as parts of the full one, a point a seed and direction; the worst, both directions averaged, mean over seeds: "
         + ", ".join(f"{case} {value:.0%}" for case, value in top.items())
     )
     return style.described(alt.hconcat(*panels, spacing=12), title, words + ".")

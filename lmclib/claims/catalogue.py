@@ -57,7 +57,7 @@ CLAIMS = {
             LAYERWISE,
             "fig. 1",
             "Averaging one layer makes almost no barrier, though averaging all layers does.",
-            "loss barriers of single layers, the worse of both directions, in equal shares of the full barrier (its L-th part), where the full error barrier is above 2 %: the median layer; all but the stem and first block; every layer",
+            "loss barriers of single layers, both directions averaged, in equal shares of the full barrier (its L-th part), where the full error barrier is above 2 %: the median layer; all but the stem and first block; every layer",
             "An equal share is a weak bar where layers are many: a layer at 1 carries as much as it would if nothing were special about layers.",
         ),
         Claim(
@@ -65,7 +65,7 @@ CLAIMS = {
             LAYERWISE,
             "fig. 2",
             "Layers added one by one to the average build the barrier up; the middle layers cause it.",
-            "what adding the middle third of the layers adds to the loss barrier, less what the first or last third adds, in both orders, into model 1",
+            "what adding the middle third of the layers adds to the loss barrier, less what the first or last third adds, in both orders, both directions averaged",
             "Thirds count layers, not parameters: the last third holds most of them.",
         ),
         Claim(

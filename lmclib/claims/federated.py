@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from lmclib.claims.layers import both_ways
 from lmclib.claims.verdicts import Part, parts_of
 from lmclib.measures.kinds import STABLE
 from lmclib.measures.layerwise import NETWORK
@@ -65,11 +66,11 @@ def _layers(own: pd.DataFrame, same: pd.DataFrame, case: str) -> list[Part]:
     n_layers = own.layer.nunique() - 1
     # where there is no barrier there is nothing to share out, and the average of two bad networks can be better than they are
     equal = (whole.loss_barrier / n_layers)[(whole.error_barrier > STABLE) & (whole.loss_barrier > 0)]
-    shares, rival = (_worse_way(table, "loss_barrier").reindex(equal.index).div(equal, axis=0) for table in (own, same))
+    shares, rival = (both_ways(table, "loss_barrier").reindex(equal.index).div(equal, axis=0) for table in (own, same))
     named = {"rival": "two clients with the same data, in another order"}
     unit = "equal shares of the split's full loss barrier"
     above = {
-        name: (_worse_way(table, "error_barrier") > STABLE).mean(axis=1)
+        name: (both_ways(table, "error_barrier") > STABLE).mean(axis=1)
         for name, table in (("own", own), ("same", same))
     }
     return parts_of(
@@ -80,12 +81,6 @@ def _layers(own: pd.DataFrame, same: pd.DataFrame, case: str) -> list[Part]:
         {"name": f"layers with an error barrier; {case}", "values": above["own"], "threshold": FEW, "side": "below",
          "unit": f"of all layers, above {STABLE:.0%}", **named, "control": above["same"]},
     )  # fmt: skip
-
-
-def _worse_way(table: pd.DataFrame, of: str) -> pd.DataFrame:
-    """Each layer's barrier into the model where it is higher: a row a seed, a column a layer in forward order."""
-    own = table[(table.layer != NETWORK) & (table["into"] != "both")]
-    return own.groupby(["seed", "layer"], sort=False)[of].max().unstack()[own.layer.unique()]
 
 
 def _partial(last: pd.DataFrame, case: str, extreme: bool) -> list[Part]:

@@ -61,10 +61,18 @@ def _full(table: pd.DataFrame, of: str) -> pd.Series:
     return whole.set_index("seed")[of]
 
 
-def _worse_way(table: pd.DataFrame) -> pd.DataFrame:
-    """Each layer's loss barrier into the model where it is higher: a row a seed, a column a layer in forward order."""
+def both_ways(table: pd.DataFrame, of: str = "loss_barrier") -> pd.DataFrame:
+    r"""Each layer's barrier, both directions averaged: a row a seed, a column a layer in forward order.
+
+    In one direction alone a layer that does nothing has $(\mathcal L_1 - \mathcal L_2) / 2$ against `models`, which among many layers is
+    as much as an equal share of the whole barrier; in the mean of both the two models' losses cancel.
+
+    Args:
+        table: barriers of layers against `models` with `seed`, `layer` and `into`.
+        of: the column.
+    """
     own = table[(table.layer != NETWORK) & (table["into"] != "both")]
-    return own.groupby(["seed", "layer"], sort=False).loss_barrier.max().unstack()[own.layer.unique()]
+    return own.groupby(["seed", "layer"], sort=False)[of].mean().unstack()[own.layer.unique()]
 
 
 def equal_shares(table: pd.DataFrame, name: str, random: pd.DataFrame | None = None) -> list[Part]:
@@ -81,9 +89,9 @@ def equal_shares(table: pd.DataFrame, name: str, random: pd.DataFrame | None = N
     equal = _full(table, "loss_barrier") / (table.layer.nunique() - 1)
     # where there is no barrier there is nothing to share out
     equal = equal[_full(table, "error_barrier") > STABLE]
-    layers = _worse_way(table).reindex(equal.index).div(equal, axis=0)
+    layers = both_ways(table).reindex(equal.index).div(equal, axis=0)
     first = _first_block(list(layers))
-    drawn = None if random is None else _worse_way(random).reindex(equal.index).div(equal, axis=0)
+    drawn = None if random is None else both_ways(random).reindex(equal.index).div(equal, axis=0)
     looks = {
         "median layer": lambda shares: shares.median(axis=1),
         f"all but the first {first} layers": lambda shares: shares.iloc[:, first:].max(axis=1),
@@ -113,7 +121,7 @@ def _first_block(layers: list[str]) -> int:
 def _middle(stairs: pd.DataFrame, full: pd.Series) -> list[Part]:
     """By how much adding the middle third of the layers raises the barrier more than adding another third does."""
     lead = {}
-    for (seed, order, draw), rows in stairs[stairs["into"] == "1"].groupby(["seed", "order", "draw"]):
+    for (seed, order, draw), rows in stairs[stairs["into"] == "both"].groupby(["seed", "order", "draw"]):
         at = np.r_[0, rows.sort_values("n_layers").loss_barrier]
         a, b = len(rows) // 3, len(rows) - len(rows) // 3
         rises = at[a], at[b] - at[a], at[-1] - at[b]
@@ -140,7 +148,7 @@ def _learning_rate(table: pd.DataFrame, low: pd.DataFrame) -> list[Part]:
         pd.concat([_full(part, "error_barrier") for part in (table, low)], axis=1, join="inner").min(axis=1) > STABLE
     )
     seeds = list(stands.index[stands])
-    one, two = (_worse_way(part).reindex(seeds) for part in (table, low))
+    one, two = (both_ways(part).reindex(seeds) for part in (table, low))
     after = dict(zip(seeds, [*seeds[1:], *seeds[:1]], strict=True)) if len(seeds) > 1 else {}
     between = {seed: one.loc[seed].corr(two.loc[seed], method="spearman") for seed in seeds}
     noise = {

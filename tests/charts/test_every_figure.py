@@ -190,7 +190,7 @@ def recipes_measured() -> dict[str, Forked]:
 FIGURES = {
     "architectures.depth": Figure(
         lambda: architectures.depth({"one": SIBLINGS, "two": SIBLINGS}),
-        {"nats": 2 * [*SIBLINGS.query("layer != 'network' and into != 'both'").groupby(["seed", "layer"]).loss_barrier.max()]},
+        {"nats": 2 * [*SIBLINGS.query("layer != 'network' and into == 'both'").loss_barrier]},
     ),
     "recipes.against_fork": Figure(
         lambda: recipes.against_fork(recipes_measured()),

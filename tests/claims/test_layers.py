@@ -32,7 +32,7 @@ def staircases(middle):
             jitter = 0.01 * RNG.standard_normal(12)
             for n, height in enumerate(3 * (1 + 0.1 * seed) * (at + jitter), 1):
                 rows.append(
-                    {"seed": seed, "order": order, "draw": draw, "into": "1", "n_layers": n, "loss_barrier": height}
+                    {"seed": seed, "order": order, "draw": draw, "into": "both", "n_layers": n, "loss_barrier": height}
                 )
     return pd.DataFrame(rows)
 
@@ -78,6 +78,15 @@ def test_one_bad_first_block_is_said_apart():
     shares = np.full(12, 0.01)
     shares[1] = 0.5
     assert said(claims(shares=shares)["A1"])[:3] == ["holds", "holds", "fails"]
+
+
+def test_what_the_two_losses_differ_by_is_no_layers_barrier():
+    """Layers that do nothing: in one direction each has half of the difference, which here is six equal shares of the whole barrier."""
+    table = layer_rows(np.full(12, 0.0))
+    ends = table["into"].map({"1": 1.5, "2": -1.5, "both": 0.0}).where(table.layer != "network", 0.0)
+    table = table.assign(loss_barrier=table.loss_barrier + ends)
+    found = lmc.single_layer_claims(table, table.query("layer != 'network' and into != 'both'"), {})["A1"]
+    assert [max(map(abs, part.values)) < 1e-9 for part in found] == [True] * 3
 
 
 def test_as_many_random_parameters_explain_what_layers_do_no_better():
