@@ -102,7 +102,7 @@ SCALING = {
         "fork_epochs": (0, 0.5),
         "epochs": 4,
         "seed": 0,
-        "seeds": 3,
+        "seeds": 2,
         "rates": (0.1, 0.05),
     },
 }
