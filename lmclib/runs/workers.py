@@ -188,10 +188,10 @@ class Workers:
                 # all at once, as each question to the scheduler takes a while
                 reports = dict(zip(ended, self.client.gather(ended), strict=True))
                 for job in done:
-                    if job not in reports:
-                        yield jobs[job], self._what_went_wrong(job)
+                    report = reports[job] if job in reports else self._report(job)
+                    if isinstance(report, Exception):
+                        yield jobs[job], report
                         continue
-                    report = reports[job]
                     self.timed.append((key_split(job.key), report.worker, report.start, report.stop))
                     for warning in report.warnings:
                         warnings.warn(warning, stacklevel=2)
@@ -209,7 +209,8 @@ class Workers:
         if lost or any(process.poll() is not None for process in self.dask):
             raise self._gone()
 
-    def _what_went_wrong(self, job: "Future") -> Exception:
+    def _report(self, job: "Future") -> "_Report | Exception":
+        """What a job reports, or what went wrong in it. One whose report was lost with its worker has been done again meanwhile."""
         from distributed import CancelledError, KilledWorker
         from distributed.comm import CommClosedError
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from distributed import Client, LocalCluster
+from distributed import Client, Future, LocalCluster
 from distributed.comm import CommClosedError
 from tagged import alive, commands, tagged_environment, until
 
@@ -122,6 +122,16 @@ def test_workers_that_are_paused_are_not_given_up():
     """A campaign is paused while something is timed; Dask would take workers that say nothing for five minutes for dead."""
     with workers.Workers(1) as started:
         assert started.client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.worker_ttl) is None
+
+
+def test_a_job_whose_report_was_lost_with_its_worker_is_done_all_the_same(monkeypatch):
+    """It had ended, so it comes in a batch of those, but is waited for once more when it is looked at."""
+    with side_by_side(2):
+        there = current_workers()
+        jobs = {there.submit("nothing", print): "it"}
+        monkeypatch.setattr(Future, "status", property(lambda job: "pending"))
+        assert list(there.outcomes(jobs)) == [("it", None)]
+        assert there.timings().kind.tolist() == ["nothing"]
 
 
 def test_two_at_once_have_nothing_to_say_of_each_other(capfd):
