@@ -45,9 +45,9 @@ def execute_all(chapters: Sequence[Chapter], parameters: Mapping[str, str]) -> N
     missing = [chapter for chapter in chapters if not chapter.executed.exists()]
     for now in sorted({wave(chapter.name) for chapter in missing}):
         together = [chapter for chapter in missing if wave(chapter.name) == now]
-        todo = {Execution(c.source, c.executed, parameters, c.minutes): c for c in together}
         if failures:
             break
+        todo = {Execution(c.source, c.executed, parameters, c.minutes): c for c in together}
         for done, error in executed(todo, "run chapters"):
             if error is not None:
                 failures.append(str(error))

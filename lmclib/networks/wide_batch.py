@@ -47,7 +47,7 @@ class _Wide(nn.Module):
             setattr(self, key, nn.Parameter(value.detach().repeat(width, *[1] * value.dim())))
 
     def linear(self, x: Tensor) -> Tensor:
-        """X Wᵀ + b, for x (K, N, I): (K, N, O)."""
+        """The affine map x Wᵀ + b of each member, for x (K, N, I): (K, N, O)."""
         weight = self.weight.flatten(2).transpose(1, 2)
         return torch.bmm(x, weight) if self.bias is None else torch.baddbmm(self.bias[:, None], x, weight)
 
