@@ -1,6 +1,7 @@
 """The claims about layer-wise barriers, as parts to be judged."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,10 @@ SAME = 0.8  # rank correlation from which on two orders of layers are the same
 
 
 def single_layer_claims(
-    siblings: pd.DataFrame, random_parameters: pd.DataFrame, normed: Mapping[str, pd.DataFrame]
+    siblings: pd.DataFrame,
+    random_parameters: pd.DataFrame,
+    normed: Mapping[str, pd.DataFrame],
+    normed_random: Mapping[str, pd.DataFrame] = MappingProxyType({}),
 ) -> dict[str, list[Part]]:
     """A1 at the end of training, siblings of the first fork, training split, against `models`.
 
@@ -23,11 +27,16 @@ def single_layer_claims(
         siblings: `layer_table`, a pair a seed, of networks without normalisation.
         random_parameters: `parameter_set_barriers` of the same pairs.
         normed: `layer_table` of networks with batch norm, by how their statistics are treated.
+        normed_random: `parameter_set_barriers` of these, as far as they were measured.
 
     Returns:
         The parts of each claim; one that no seed can judge is left out, as in all that follows.
     """
-    by_statistics = (part for name, table in normed.items() for part in equal_shares(table, f"batch norm, {name}"))
+    by_statistics = (
+        part
+        for name, table in normed.items()
+        for part in equal_shares(table, f"batch norm, {name}", normed_random.get(name))
+    )
     return _judged({"A1": [*equal_shares(siblings, "no normalisation", random_parameters), *by_statistics]})
 
 
