@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from lmclib.errors import LmcError
 
+IGNORED = -100  # a target that PyTorch's cross-entropy leaves out
+
 
 def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
     r"""The mean of $-\log p(y)$ in nats, over a batch of classes, or over all tokens of a batch of texts.
@@ -85,8 +87,9 @@ def loss_sums(loss: Callable[[Tensor, Tensor], Tensor], outputs: Sequence[Tensor
     if loss is cross_entropy and outputs[0].dim() == 2 and y.dim() == 1 and not y.is_floating_point():
         together = torch.stack([*outputs])  # one pass for a thousand small outputs
         each = _cross_entropy(together.flatten(0, 1), y.repeat(len(outputs)), "none")
+        counted = len(y) / (y != IGNORED).sum()  # the mean is over these alone
         wrong = (together.argmax(2) != y).sum(1)
-        return torch.stack([each.view(len(outputs), -1).double().sum(1), wrong.double()])
+        return torch.stack([each.view(len(outputs), -1).double().sum(1) * counted, wrong.double()])
     means = [check_mean(loss, loss(out, y)).double() for out in outputs]
     wrong = [n_wrong(out, y) for out in outputs]
     return torch.stack([torch.stack(means) * len(y), torch.stack(wrong)])

@@ -9,9 +9,8 @@ from torch import Tensor
 from lmclib.data.dataset import Dataset
 
 SUFFIX = "+randaugment"
-ALIKE = (
-    8  # images of an epoch that share a draw, as one call for many takes a tenth of the time; see `RandAugmented.draw`
-)
+# images of an epoch that share a draw, as one call for many takes a tenth of the time; see `RandAugmented`
+ALIKE = 8
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torchvision.models import resnet18
 
 import lmclib as lmc
+from lmclib.cube.losses import cross_entropy, loss_sums
 from lmclib.errors import LmcError
 from lmclib.networks.build import build_model
 from lmclib.networks.stacked import Stack
@@ -274,3 +275,12 @@ def test_networks_that_mind_their_batch_equal_the_plain_loop(network, pixels):
     for point, loss in zip(points, cube(points).loss, strict=True):
         alone.load_state_dict(cube.state(point))
         torch.testing.assert_close(F.cross_entropy(alone(x), y).detach(), loss)
+
+
+def test_targets_that_are_left_out_count_in_no_mean():
+    """PyTorch's cross-entropy leaves out -100: one network at a time, and many in one pass."""
+    outputs = [torch.randn(6, 3, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    y = torch.tensor([0, -100, 2, 1, -100, 0])
+    together = loss_sums(cross_entropy, outputs, y)[0]
+    for out, total in zip(outputs, together, strict=True):
+        assert total.item() == pytest.approx(6 * F.cross_entropy(out, y).item(), rel=1e-6)
