@@ -109,7 +109,7 @@ def guard(owner: int, command: Sequence[str]) -> int:
     _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what loses its parent becomes this process's child, so that nothing escapes
     _set_priority_of_session()
     try:
-        child = subprocess.Popen(command, preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
+        child = subprocess.Popen(command, preexec_fn=end_with_parent)
     except OSError as error:
         print(f"{command[0]}: {error.strerror}", file=sys.stderr)
         return 127
@@ -121,6 +121,11 @@ def guard(owner: int, command: Sequence[str]) -> int:
     if status is None:
         return 128 + signal.SIGTERM
     return status if status >= 0 else 128 - status  # as a shell says by which signal a command was ended
+
+
+def end_with_parent() -> None:
+    """Have Linux kill this process when its parent ends."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _set_priority_of_session() -> None:

@@ -6,13 +6,14 @@ import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import joblib
 from tqdm import tqdm
 
 from lmclib.book.chapters import Chapter, wave
+from lmclib.book.kernels import ReadyKernels
 from lmclib.errors import LmcError
 from lmclib.processes import ChildProcesses
 from lmclib.root import ROOT
@@ -20,17 +21,22 @@ from lmclib.runs.workers import Workers, current_workers, stop_if_unwanted
 
 TRIES = 2  # a kernel can die before it says anything: two kernels sometimes draw the same port
 BAR = "{desc}{percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"  # notebooks take minutes or seconds, so their number says little
+# of a kernel: figures that need no kernel afterwards, one thread a process, and the same order of sets in each
+OWN = {"LMC_STATIC": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 REPORTS = ROOT / "reports"  # where a chapter that failed is left
 
 
 @dataclass(frozen=True, eq=False)
 class Execution:
-    """A notebook to execute: where it is, where its executed copy goes, what papermill puts in, and about how many minutes it takes."""
+    """A notebook to execute: where it is, where its executed copy goes, what papermill puts in, about how many minutes it takes, and
+    whose kernels are used, from `ReadyKernels`.
+    """
 
     source: Path
     target: Path
     parameters: Mapping[str, str]
     minutes: float = 1
+    kernels: Mapping[str, str] = field(default_factory=dict)
 
 
 def execute_all(chapters: Sequence[Chapter], parameters: Mapping[str, str]) -> None:
@@ -43,18 +49,19 @@ def execute_all(chapters: Sequence[Chapter], parameters: Mapping[str, str]) -> N
     for left in {part for chapter in chapters for part in chapter.folder.glob("*.part.ipynb")}:
         left.unlink()  # by a build that was killed: nobody else builds here now
     missing = [chapter for chapter in chapters if not chapter.executed.exists()]
-    for now in sorted({wave(chapter.name) for chapter in missing}):
-        together = [chapter for chapter in missing if wave(chapter.name) == now]
-        if failures:
-            break
-        todo = {Execution(c.source, c.executed, parameters, c.minutes): c for c in together}
-        for done, error in executed(todo, "run chapters"):
-            if error is not None:
-                failures.append(str(error))
-                continue
-            for old in todo[done].folder.glob(f"{todo[done].name}.*.ipynb"):
-                if old != done.target:
-                    old.unlink()
+    with ReadyKernels([chapter.source for chapter in missing], OWN) as kernels:
+        for now in sorted({wave(chapter.name) for chapter in missing}):
+            together = [chapter for chapter in missing if wave(chapter.name) == now]
+            if failures:
+                break
+            todo = {Execution(c.source, c.executed, parameters, c.minutes, kernels.environment): c for c in together}
+            for done, error in executed(todo, "run chapters"):
+                if error is not None:
+                    failures.append(str(error))
+                    continue
+                for old in todo[done].folder.glob(f"{todo[done].name}.*.ipynb"):
+                    if old != done.target:
+                        old.unlink()
     if failures:
         raise LmcError("\n".join(failures))
 
@@ -148,7 +155,7 @@ def execute(one: Execution, reports: Path) -> None:
     options = [item for name, value in one.parameters.items() for item in ("-p", name, value)]
     # a cell has no time limit: on a slow or busy machine training takes many times as long as here, and a kernel that dies is noticed
     command = [sys.executable, "-m", "papermill", "--no-progress-bar"]
-    environment = {**os.environ, "LMC_STATIC": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    environment = {**os.environ, **OWN, **one.kernels}
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # which Dask sets for its workers
     with ChildProcesses() as processes:
         for _ in range(TRIES):

@@ -3,6 +3,7 @@
 import hashlib
 
 import pytest
+from pages import opened
 
 from lmclib.book.chapters import page_names
 from lmclib.root import ROOT
@@ -11,11 +12,17 @@ VENDOR = ROOT / "tests" / "vendor"
 DARK = "() => { const root = document.documentElement; root.dataset.theme = root.dataset.mode = 'dark' }"
 
 
+@pytest.fixture(scope="session")
+def window(browser):
+    """A window whose pages share what was loaded."""
+    return browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+
+
 @pytest.fixture
-def page(browser):
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
-    yield context.new_page()
-    context.close()
+def page(window):
+    page = window.new_page()
+    yield page
+    page.close()
 
 
 def violations(page, left_out: list[str], **options) -> list[str]:
@@ -31,12 +38,7 @@ def violations(page, left_out: list[str], **options) -> list[str]:
 
 @pytest.mark.parametrize("name", [*(f"book/{name}" for name in page_names()), "search"])
 def test_axe_finds_no_violation_light_or_dark(name, page, site):
-    page.goto(f"{site}/{name}.html", wait_until="networkidle")
-    page.wait_for_load_state(
-        "load"
-    )  # a busy machine may have no network for a while before the page's own scripts have run
-    for chart in page.locator(".lmc-chart:visible").all():
-        chart.locator("summary").wait_for()
+    opened(page, f"{site}/{name}.html")
     page.evaluate((VENDOR / "axe.min.js").read_text())
     # code and formulas are many and alike: those of one chapter are looked at
     alike = [] if name == "book/toy_barriers" else [".highlight", "mjx-container"]
@@ -54,9 +56,8 @@ def test_the_script_that_looks_is_the_one_that_was_published():
 
 
 def test_every_control_is_reached_and_moved_by_keyboard(page, site):
-    page.goto(f"{site}/book/toy_barriers.html", wait_until="networkidle")
+    opened(page, f"{site}/book/toy_barriers.html")
     chart = page.locator(".lmc-chart").first
-    chart.locator("summary").wait_for()
     wanted = page.locator(".lmc-chart:visible input, .lmc-chart:visible summary").count()
     page.evaluate("() => { window.reached = new Set(); document.body.focus() }")
     for _ in range(200):

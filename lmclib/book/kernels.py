@@ -1,0 +1,209 @@
+"""Kernels that begin at once: forks of one process that has imported, once, what all the chapters import.
+
+Importing PyTorch, the library and Altair takes some seconds of a core, and a book has fifteen kernels.
+"""
+
+import ast
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from lmclib.book.chapters import code_cells
+from lmclib.processes import ChildProcesses, end_with_parent
+
+DOOR = "LMC_KERNELS"  # the environment variable with the address at which kernels are asked for
+PROVISIONER = {
+    "JUPYTER_DEFAULT_PROVISIONER_NAME": "lmclib-fork"
+}  # who asks there, by its entry point in pyproject.toml
+ALWAYS = ("ipykernel.kernelapp", "torchvision.models")
+MESSAGE = 1 << 20  # bytes: more than a command and its environment
+WORTH = 3  # kernels: fewer take less time than the process that they would be forks of
+
+
+class ReadyKernels:
+    """While this is entered, kernels that are started with its `environment` are forks of one process; they end with this block.
+
+    Args:
+        notebooks: what will be run, whose imports are done once, for all.
+        environment: of that process, which decides what cannot be changed later: how strings are hashed and how many threads are used.
+
+    Attributes:
+        environment: what Jupyter needs to know of it; empty where it would not be worth it, or where processes cannot be forked so.
+    """
+
+    def __init__(self, notebooks: Iterable[Path], environment: Mapping[str, str]):
+        self.notebooks, self.own = [str(path) for path in notebooks], dict(environment)
+        self.environment: dict[str, str] = {}
+
+    def __enter__(self) -> "ReadyKernels":
+        with ExitStack() as stack:
+            if sys.platform == "linux" and len(self.notebooks) >= WORTH:
+                processes = stack.enter_context(ChildProcesses())
+                door = stack.enter_context(tempfile.TemporaryDirectory(prefix="lmclib-kernels-")) + "/door"
+                command = [sys.executable, "-P", "-m", __name__, door, *self.notebooks]
+                processes.start(command, env={**os.environ, **self.own})
+                self.environment = {DOOR: door, **PROVISIONER}
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *why: object) -> None:
+        self.stack.__exit__(*why)
+
+
+class ForkedKernel:
+    """A kernel that was asked for at a door; used like a `subprocess.Popen`, and ended if this process ends.
+
+    Args:
+        door: the address.
+        command: of the kernel, `python -m ipykernel_launcher …`.
+        environment: of the kernel.
+        folder: in which it works.
+
+    Raises:
+        OSError: nobody is there any more.
+    """
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, door: str, command: Sequence[str], environment: Mapping[str, str], folder: str):
+        self.returncode: int | None = None
+        self.line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        asked = json.dumps({"command": [*command], "environment": dict(environment), "folder": folder})
+        try:
+            self.line.connect(door)
+            socket.send_fds(self.line, [asked.encode()], [1, 2])
+            self.pid = int(self.line.recv(MESSAGE) or 0)
+            if not self.pid:
+                raise ConnectionResetError(f"{door}: nobody is there any more")
+        except OSError:
+            self.line.close()
+            raise
+
+    def poll(self) -> int | None:
+        """The exit status, or None while it runs."""
+        with suppress(BlockingIOError):
+            return self._heard(socket.MSG_DONTWAIT)
+        return None
+
+    def wait(self) -> int:
+        """The exit status, once it ended."""
+        return self._heard(0)
+
+    def _heard(self, how: int) -> int:
+        """The exit status, as it is told; that of one which was killed where nobody is left to tell it."""
+        if self.returncode is None:
+            self.returncode = int(self.line.recv(MESSAGE, how) or -signal.SIGKILL)
+            self.line.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it."""
+        self.send_signal(signal.SIGKILL)
+
+
+def serve(door: str, notebooks: Sequence[Path]) -> None:
+    """Import what these notebooks import, then fork a kernel for each that asks at the door, and end it when who asked ends.
+
+    Those that ask meanwhile wait.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as entrance, selectors.DefaultSelector() as watched:
+        entrance.bind(door)
+        entrance.listen()
+        _import_as(notebooks)
+        watched.register(entrance, selectors.EVENT_READ, lambda: _admit(entrance, watched))
+        while True:
+            watched.select()[0][0].data()  # one, as it may settle the others
+
+
+def _admit(entrance: socket.socket, watched: selectors.BaseSelector) -> None:
+    """Fork a kernel for who asks, and say how it ended."""
+    line, _ = entrance.accept()
+    said, heard, *_ = socket.recv_fds(line, MESSAGE, 2)
+    if not said:  # it is gone
+        line.close()
+        return
+    if (pid := os.fork()) == 0:
+        line.close()
+        _leave(watched)
+        _become_kernel(**json.loads(said), outputs=heard)
+    for one in heard:
+        os.close(one)
+    line.send(str(pid).encode())
+    ended = os.pidfd_open(pid)
+
+    def report() -> None:
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with suppress(OSError):  # who asked is gone
+            line.send(str(status).encode())
+        for one in (ended, line):
+            watched.unregister(one)
+        os.close(ended)
+        line.close()
+
+    watched.register(ended, selectors.EVENT_READ, report)
+    # nothing is ever said there, so it is the end of who asked
+    watched.register(line, selectors.EVENT_READ, lambda: signal.pidfd_send_signal(ended, signal.SIGKILL))
+
+
+def _leave(watched: selectors.BaseSelector) -> None:
+    """Close, in a fork, all that is the first process's: lines whose other end would else never see that it ended."""
+    for key in [*watched.get_map().values()]:
+        key.fileobj.close() if isinstance(key.fileobj, socket.socket) else os.close(key.fd)
+    watched.close()
+
+
+def _import_as(notebooks: Sequence[Path]) -> None:
+    """Import what notebooks import, and the names of the library that they use, which it loads when they are first used."""
+    for name in ALWAYS:
+        importlib.import_module(name)
+    library = importlib.import_module("lmclib")
+    for path in notebooks:
+        for cell in code_cells(path):
+            with suppress(Exception):  # a cell that fails is the notebook's to tell
+                _import_as_cell(ast.parse(cell), library)
+
+
+def _import_as_cell(tree: ast.Module, library: object) -> None:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            exec(compile(ast.Module([node], []), "<imports>", "exec"), {})
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "lmc":
+            getattr(library, node.attr, None)
+
+
+def _become_kernel(command: Sequence[str], environment: Mapping[str, str], folder: str, outputs: Sequence[int]) -> None:
+    """Go on as the kernel of a command, in a session of its own, to the end of the process."""
+    end_with_parent()
+    os.setsid()
+    for own, given in zip((1, 2), outputs, strict=True):
+        os.dup2(given, own)
+        os.close(given)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    _, _, module, *arguments = command  # python -m MODULE …
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.exit()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], [Path(name) for name in sys.argv[2:]])

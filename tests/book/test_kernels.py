@@ -1,0 +1,129 @@
+"""Kernels that are forks of one process: what they are, and who ends with whom."""
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import nbformat
+import psutil
+import pytest
+from tagged import until
+
+from lmclib.book.execute import OWN
+from lmclib.book.kernels import DOOR, PROVISIONER, ForkedKernel, ReadyKernels
+from lmclib.root import ROOT
+
+SAYS = """
+import json, os, sys
+from lmclib.cube import points
+print(json.dumps([points.__name__, LOADED, os.environ["LMC_STATIC"], os.getsid(0) == os.getpid(), sys.argv[0][-18:]]))
+"""
+
+
+def written(path, *cells: str):
+    """A notebook of these cells."""
+    spec = {"kernelspec": {"name": "python3", "display_name": "Python", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[*map(nbformat.v4.new_code_cell, cells)], metadata=spec), path)
+    return path
+
+
+@contextmanager
+def answered(folder):
+    """A door, at which who answers has imported nothing but can import what is in the folder."""
+    path = str(folder / "door")
+    command = [
+        sys.executable,
+        "-c",
+        "from lmclib.book import kernels as k\nk.ALWAYS = ()\nk.serve(__import__('sys').argv[1], [])",
+    ]
+    with subprocess.Popen([*command, path], env={**os.environ, "PYTHONPATH": f"{ROOT}:{folder}"}) as server:
+        until(lambda: os.path.exists(path), 30, "somebody is at the door")
+        yield path
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory):
+    """A folder of which modules are found."""
+    return tmp_path_factory.mktemp("modules")
+
+
+@pytest.fixture(scope="module")
+def door(modules):
+    with answered(modules) as path:
+        yield path
+
+
+def asked(path, module: str, **environment: str) -> ForkedKernel:
+    return ForkedKernel(path, [sys.executable, "-m", module], {**os.environ, **environment}, os.getcwd())
+
+
+def run(notebook, target, kernels) -> str:
+    """What the last cell of a notebook gives when papermill runs it."""
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(notebook), str(target)]
+    subprocess.run(command, env={**os.environ, **OWN, **kernels}, check=True)
+    (output,) = nbformat.read(target, 4).cells[-1].outputs
+    return output.get("text") or output["data"]["text/plain"]
+
+
+def test_a_notebook_runs_in_a_fork_that_has_imported_what_it_will(tmp_path):
+    loaded = "import sys\nLOADED = 'lmclib.cube.points' in sys.modules"
+    notebook = written(tmp_path / "one.ipynb", loaded, SAYS)
+    with ReadyKernels([notebook] * 3, OWN) as kernels:
+        until(lambda: os.path.exists(kernels.environment[DOOR]), 30, "somebody is at the door")
+        said = run(notebook, tmp_path / "executed.ipynb", kernels.environment)
+    assert said == '["lmclib.cube.points", true, "1", true, "kernel_launcher.py"]\n'
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("", 0), ("raise SystemExit(3)", 3), ("1 / 0", 1), ("os.kill(os.getpid(), 9)", -9)]
+)
+def test_its_exit_status_is_told(code, status, modules, door):
+    (modules / "ends.py").write_text(f"import os\n{code}\n")
+    kernel = asked(door, "ends")
+    assert kernel.wait() == kernel.poll() == kernel.returncode == status
+    kernel.kill()  # is nothing to one that ended
+
+
+def test_it_has_the_environment_the_folder_and_the_outputs_of_who_asks(modules, door, capfd):
+    (modules / "tells.py").write_text("import os, sys\nprint(os.environ['WORD'], os.getcwd(), *sys.argv[1:])\n")
+    assert asked(door, "tells", WORD="here").wait() == 0
+    assert capfd.readouterr().out == f"here {os.getcwd()}\n"
+
+
+@pytest.mark.parametrize("who", ["asked", "was asked"])
+def test_it_ends_with_who_asked_and_with_who_was_asked(who, tmp_path):
+    (tmp_path / "stays.py").write_text("import time\ntime.sleep(600)\n")
+    with answered(tmp_path) as path:
+        kernel, other = asked(path, "stays"), asked(path, "stays")
+        assert kernel.poll() is None
+        process = psutil.Process(kernel.pid)
+        if who == "asked":
+            kernel.line.close()
+        else:
+            process.parent().kill()
+        until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, 5, "it ends")
+        assert (other.poll() is None) == (who == "asked")
+        if who == "was asked":
+            assert kernel.wait() == -9
+    assert other.wait() == -9
+
+
+def test_nobody_at_the_door_and_few_notebooks_are_no_matter(tmp_path):
+    notebook = written(tmp_path / "one.ipynb", "1 + 1")
+    with ReadyKernels([notebook], OWN) as kernels:
+        assert kernels.environment == {}
+    assert run(notebook, tmp_path / "executed.ipynb", {DOOR: str(tmp_path / "door"), **PROVISIONER}) == "2"
+
+
+def test_a_cell_that_cannot_be_read_or_imports_what_is_not_there_stops_nobody(tmp_path):
+    notebook = written(
+        tmp_path / "odd.ipynb", "%magic", "def f(:", "import not_there", "import lmclib as lmc\nlmc.no_such_name"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        "import sys, pathlib\nfrom lmclib.book import kernels\nkernels._import_as([pathlib.Path(sys.argv[1])])",
+    ]
+    subprocess.run([*command, str(notebook)], check=True)
