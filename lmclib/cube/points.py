@@ -27,6 +27,8 @@ from lmclib.networks.stacked import Stack
 NUMBERS, EXAMPLES = (2**25, 2**28), 8  # a GPU is full with these, and leaves room for other processes
 AT_ONCE = 2**27, 2**32  # numbers in the largest value up to which statistics are those of all data as one batch
 KEPT = 4  # interpolated weights are kept while points are walked, where there are no more coefficients than these
+# points evaluated together, where images are small: few on all data as one batch, of which no more fit into a core's cache
+SIDE_BY_SIDE = {"interpolate": 4, "recompute": 2}
 SHARED = 0.7  # of all layers of all points, the part left to compute below which sharing beats side by side
 
 
@@ -200,7 +202,7 @@ class LayerCube:
             if self.norm_stats == "interpolate" and self._shares(points):
                 parts = [self._evaluate_shared(points)]
             else:
-                parts = [self._evaluate(chunk) for chunk in points.split(self._stack.width)]
+                parts = [self._evaluate(chunk) for chunk in points.split(self._side_by_side)]
         loss, error = (torch.cat(part) for part in zip(*parts, strict=True))
         return Values(loss, error) if torch.as_tensor(a).dim() == 2 else Values(loss[0], error[0])
 
@@ -254,44 +256,45 @@ class LayerCube:
         return self.derivatives.up_to(2, a)[1]
 
     def _evaluate(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and error at no more points than the stack has members; members to spare repeat the last point."""
-        for k in range(self._stack.width):
-            self._stack.load(k, self.ends.state(points[min(k, len(points) - 1)]))
+        """Loss and error at no more points than a stack has members; members to spare repeat the last point."""
+        stack = self._prepared.stack(len(points))
+        for k in range(stack.width):
+            stack.load(k, self.ends.state(points[min(k, len(points) - 1)]))
 
         def work(x: Tensor, y: Tensor) -> tuple[Tensor, int]:
-            out = self._outputs(x)
+            out = _outputs(stack, x)
             return loss_sums(self.loss, [out[:, k] for k in range(len(points))], y), len(y)
 
-        if self.norm_stats == "interpolate" or not tracked_norms(self._stack):
+        if self.norm_stats == "interpolate" or not tracked_norms(stack):
             return self._mean(work)
-        if (found := self._with_own_statistics(work)) is not None:
+        if (found := self._with_own_statistics(stack, work)) is not None:
             return found
-        self._recompute()
+        self._recompute(stack)
         return self._mean(work)
 
     def _with_own_statistics(
-        self, work: Callable[[Tensor, Tensor], tuple[Tensor, int]]
+        self, stack: Stack, work: Callable[[Tensor, Tensor], tuple[Tensor, int]]
     ) -> tuple[Tensor, Tensor] | None:
         """Mean losses and errors where the data themselves, as one batch, give the statistics: one pass for both."""
-        if self.norm_data is not self.data or not self._fits_at_once(self.data):
+        if self.norm_data is not self.data or not self._fits_at_once(stack, self.data):
             return None
         (batch,) = self.batching.of(self.data, len(self.data[1]))
         try:
-            with own_statistics(self._stack):
+            with own_statistics(stack):
                 sums, n = work(*batch)
         except torch.OutOfMemoryError:  # half of the data would have other statistics
             return None
         loss, error = (sums / n).cpu()
         return loss, error
 
-    def _recompute(self) -> None:
+    def _recompute(self, stack: Stack) -> None:
         """Normalisation statistics from `norm_data`: as one batch where that fits, else the mean over batches of their moments."""
-        size = len(self.norm_data[1]) if self._fits_at_once(self.norm_data) else None
+        size = len(self.norm_data[1]) if self._fits_at_once(stack, self.norm_data) else None
         sums, count = {}, 0
 
         def work(x: Tensor, y: Tensor) -> tuple[dict, int]:
-            with own_statistics(self._stack) as moments:
-                self._outputs(x)
+            with own_statistics(stack) as moments:
+                _outputs(stack, x)
             return moments, len(y)
 
         for moments, n in self._batches.over(self.batching.of(self.norm_data, size), work):
@@ -302,11 +305,11 @@ class LayerCube:
             norm.running_mean.copy_(mean / count)
             norm.running_var.copy_(var / count)
 
-    def _fits_at_once(self, data: Batches) -> bool:
+    def _fits_at_once(self, stack: Stack, data: Batches) -> bool:
         """Whether all of the data go through the network as one batch."""
         if not is_pair(data) or self.batching.size is not None:
             return False
-        return len(data[1]) * self._stack.width * self._prepared.largest <= AT_ONCE[self.device.type != "cpu"]
+        return len(data[1]) * stack.width * self._prepared.largest <= AT_ONCE[self.device.type != "cpu"]
 
     def _mean(
         self, work: Callable[[Tensor, Tensor], tuple[Tensor, int]], size: int | None = None
@@ -319,8 +322,9 @@ class LayerCube:
         return loss, error
 
     @property
-    def _stack(self) -> Stack:
-        return self._prepared.stack
+    def _side_by_side(self) -> int:
+        """How many points are evaluated together."""
+        return self._prepared.stack(SIDE_BY_SIDE[self.norm_stats]).width
 
     @property
     def _shared(self) -> SharedEvaluation | None:
@@ -330,7 +334,7 @@ class LayerCube:
         """Whether points have enough in common to be walked together rather than side by side."""
         n, n_layers = points.shape
         steps = sum(len(points[:, : i + 1].unique(dim=0)) for i in range(n_layers))
-        if n == 1 or steps >= n * n_layers or (steps >= n * n_layers * SHARED and self._stack.width > 1):
+        if n == 1 or steps >= n * n_layers or (steps >= n * n_layers * SHARED and self._side_by_side > 1):
             return False
         return self._shared is not None
 
@@ -352,8 +356,10 @@ class LayerCube:
 
         return self._mean(work, size)
 
-    def _outputs(self, x: Tensor) -> Tensor:
-        if x.dim() == 4:  # convolutions, small grouped ones too, are faster in channels-last
-            wide = x.repeat(1, self._stack.width, 1, 1).contiguous(memory_format=torch.channels_last)
-            return self._stack(wide.unflatten(1, (self._stack.width, -1)))
-        return self._stack(x[:, None].expand(-1, self._stack.width, *x.shape[1:]))
+
+def _outputs(stack: Stack, x: Tensor) -> Tensor:
+    """What all members of a stack put out on a batch, (B, K, ...)."""
+    if x.dim() == 4:  # convolutions, small grouped ones too, are faster in channels-last
+        wide = x.repeat(1, stack.width, 1, 1).contiguous(memory_format=torch.channels_last)
+        return stack(wide.unflatten(1, (stack.width, -1)))
+    return stack(x[:, None].expand(-1, stack.width, *x.shape[1:]))

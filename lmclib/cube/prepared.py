@@ -11,7 +11,7 @@ from lmclib.cube.shared import SharedEvaluation, Weights
 from lmclib.networks.layers import Layer
 from lmclib.networks.stacked import SMALL, Stack
 
-WIDTH = 4  # points evaluated side by side where images are small
+WIDTHS = 2, 4  # points evaluated side by side where images are small
 
 
 class Prepared:
@@ -28,16 +28,21 @@ class Prepared:
     def __init__(self, model: nn.Module, layers: tuple[Layer, ...], x: Tensor):
         self.model, self.layers, self.x = model, layers, x
         self._shared: dict[tuple[Layer, ...], SharedEvaluation | None] = {}
+        self._stacks: dict[int, Stack] = {}
 
-    @cached_property
-    def stack(self) -> Stack:
-        """What evaluates points side by side, where images are small, or else one by one; sweeps and derivatives do without it."""
+    def stack(self, n: int) -> Stack:
+        """What evaluates points side by side where images are small, the narrowest that holds n of them or else the widest, and one by
+        one where they are not; sweeps and derivatives do without it.
+        """
         x = self.x[:2]
         small = x.dim() == 4 and x[0, 0].numel() <= SMALL
-        stack = Stack(self.model, WIDTH if small else 1, x).eval()
-        if stack.width == 1 and all(value.dim() < 5 for value in self.model.state_dict().values()):
-            stack.to(memory_format=torch.channels_last)
-        return stack
+        width = next((width for width in WIDTHS if width >= n), WIDTHS[-1]) if small else 1
+        if width not in self._stacks:
+            stack = Stack(self.model, width, x).eval()
+            if stack.width == 1 and all(value.dim() < 5 for value in self.model.state_dict().values()):
+                stack.to(memory_format=torch.channels_last)
+            self._stacks[width] = stack
+        return self._stacks[width]
 
     @cached_property
     def largest(self) -> int:
