@@ -5,11 +5,14 @@ definition is the same on every version of Python.
 """
 
 import ast
+import os
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
+from stat import S_ISREG
 
 from lmclib.code.syntax import Chain, bound, canonical, digest, is_remark, names_in, parsed
 from lmclib.errors import LmcError
@@ -17,6 +20,8 @@ from lmclib.errors import LmcError
 BODY = "<module>"  # Python's own name for the statements of a module
 UNCOUNTED = ("__version__", "PUBLIC")  # of the package itself: what they say decides no result
 MAGIC = ("%", "!")
+SETTLED = 2_000_000_000  # nanoseconds: of a file that was written so long ago, no later edit has the same time
+Stamp = tuple[int, int] | None
 DEFINING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.AugAssign)
 
 
@@ -49,6 +54,7 @@ class Definitions:
 
     def __init__(self, root: Path, package: str, public: Mapping[str, str]):
         self.root, self.package, self.public = root, package, public
+        self._kept: dict[frozenset[Chain], tuple[dict[Path, Stamp], dict[str, str]]] = {}
 
     def covers(self, file: str) -> bool:
         """Whether a file is in the package."""
@@ -56,16 +62,29 @@ class Definitions:
 
     def has(self, module: str, name: str) -> bool:
         """Whether a module of the package, by its full name, defines a name."""
-        found = self._read(tuple(module.split("."))) if module.split(".")[0] == self.package else None
+        found = self._read(tuple(module.split(".")), {}) if module.split(".")[0] == self.package else None
         return found is not None and name in found.definitions
 
     def reached(self, chains: Iterable[Chain]) -> dict[str, str]:
         """All definitions that some dotted names lead to, directly or through others: `module:name` and its digest.
 
+        What was found is found again without reading, as long as no file changed.
+
         Raises:
             LmcError: a name that the package does not define.
         """
-        read = cache(self._read)  # each file once a call
+        wanted = frozenset(chains)
+        looked, found = self._kept.get(wanted, ({}, {}))
+        if looked and all(_stamp(path) == stamp for path, stamp in looked.items()):
+            return dict(found)
+        looked, before = {}, time.time_ns() - SETTLED
+        found = self._followed(wanted, cache(partial(self._read, looked=looked)))  # each file once
+        # of a file that was written just now, another edit may leave the stamp as it is
+        if all(stamp is None or stamp[0] < before for stamp in looked.values()):
+            self._kept[wanted] = looked, found
+        return dict(found)
+
+    def _followed(self, chains: Iterable[Chain], read: Callable[[Chain], Module | None]) -> dict[str, str]:
         todo, done, reached = set(chains), set(), {}
         while todo:
             done.add(chain := todo.pop())
@@ -98,11 +117,24 @@ class Definitions:
             return {}, set()
         raise LmcError(f"{'.'.join(chain)}: {'.'.join(module.at)} has no {name!r} in its source")
 
-    def _read(self, at: Chain) -> Module | None:
+    def _read(self, at: Chain, looked: dict[Path, Stamp]) -> Module | None:
+        """A module, and the stamps of the files that were looked for."""
         folder = self.root.joinpath(*at[1:])
         files = {folder / "__init__.py": at, folder.parent / f"{at[-1]}.py": at[:-1]}  # each with the package it is in
-        path = next((path for path in files if path.is_file()), None)
-        return None if path is None else _module(at, files[path], path.read_text(encoding="utf-8"))
+        for path, package in files.items():
+            looked[path] = _stamp(path)
+            if looked[path] is not None:
+                return _module(at, package, path.read_text(encoding="utf-8"))
+        return None
+
+
+def _stamp(path: Path) -> Stamp:
+    """What changes with a file: when it was written, and its size; None where there is no file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size) if S_ISREG(found.st_mode) else None
 
 
 def imported_names(source: str) -> set[Chain]:

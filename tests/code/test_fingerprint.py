@@ -172,6 +172,26 @@ def test_a_function_reaches_what_it_names_in_any_way(demo):
     }
 
 
+def test_files_are_read_again_only_where_they_may_have_changed(demo, monkeypatch):
+    read, read_text = [], Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, **how: (read.append(path.name), read_text(path, **how))[1])
+    found = demo.closure()
+    demo.edit("cube", "POINTS = 5", "POINTS = 6")  # as long as before, and perhaps within one tick of the file's clock
+    assert demo.closure() != found
+    for path in demo.folder.rglob("*.py"):
+        os.utime(path, (0, 0))
+    found = demo.closure()
+    read.clear()
+    assert demo.closure() == found
+    assert not read
+    demo.edit("cube", "POINTS = 6", "POINTS = 7")
+    assert demo.closure() != found
+    assert "cube.py" in read
+    found, _ = demo.closure(), demo.path("cube").unlink()
+    with pytest.raises(LmcError, match="cube"):
+        demo.closure()
+
+
 @pytest.mark.parametrize(
     "source",
     [
