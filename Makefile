@@ -17,7 +17,7 @@ book: $(READY) ## run the chapters that changed and build the site (PROFILE=smok
 pdf: $(READY) ## the same as one PDF, _build/book.pdf; needs Chromium
 	@python -m lmclib build --profile $(PROFILE) --pdf
 
-test: $(READY) ## every test, some more at once than there are cores
+test: $(READY) ## every test, as many at once as there are cores
 	@python -m pytest -n auto --dist worksteal
 
 lab: $(READY) ## JupyterLab on the chapters

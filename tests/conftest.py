@@ -9,7 +9,6 @@ import threading
 from contextlib import nullcontext
 from pathlib import Path
 
-import joblib
 import pytest
 import torch
 from filelock import FileLock
@@ -18,11 +17,6 @@ from real_lab import chromium
 from lmclib.root import ROOT
 
 torch.set_num_threads(1)  # tests run side by side, a process a core
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """Half as many test processes again as cores: a quarter of its time a test waits, for a browser or for other processes."""
-    return -(-joblib.cpu_count() * 3 // 2)
 
 
 @pytest.fixture(scope="session")
