@@ -21,11 +21,11 @@ from lmclib.book.chapters import code_cells
 from lmclib.processes import ChildProcesses, end_with_parent
 
 DOOR = "LMC_KERNELS"  # the environment variable with the address at which kernels are asked for
-PROVISIONER = {
-    "JUPYTER_DEFAULT_PROVISIONER_NAME": "lmclib-fork"
-}  # who asks there, by its entry point in pyproject.toml
+# who asks there, by its entry point in pyproject.toml
+PROVISIONER = {"JUPYTER_DEFAULT_PROVISIONER_NAME": "lmclib-fork"}
 ALWAYS = ("ipykernel.kernelapp", "torchvision.models")
 MESSAGE = 1 << 20  # bytes: more than a command and its environment
+LONGEST = 107  # bytes in the address of a socket
 WORTH = 3  # kernels: fewer take less time than the process that they would be forks of
 
 
@@ -46,9 +46,9 @@ class ReadyKernels:
 
     def __enter__(self) -> "ReadyKernels":
         with ExitStack() as stack:
-            if sys.platform == "linux" and len(self.notebooks) >= WORTH:
+            door = stack.enter_context(tempfile.TemporaryDirectory(prefix="lmclib-kernels-")) + "/door"
+            if sys.platform == "linux" and len(self.notebooks) >= WORTH and len(os.fsencode(door)) <= LONGEST:
                 processes = stack.enter_context(ChildProcesses())
-                door = stack.enter_context(tempfile.TemporaryDirectory(prefix="lmclib-kernels-")) + "/door"
                 command = [sys.executable, "-P", "-m", __name__, door, *self.notebooks]
                 processes.start(command, env={**os.environ, **self.own})
                 self.environment = {DOOR: door, **PROVISIONER}

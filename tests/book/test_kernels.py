@@ -112,9 +112,13 @@ def test_it_ends_with_who_asked_and_with_who_was_asked(who, tmp_path):
     assert other.wait() == -9
 
 
-def test_nobody_at_the_door_and_few_notebooks_are_no_matter(tmp_path):
+def test_nobody_at_the_door_few_notebooks_and_a_long_address_are_no_matter(tmp_path, monkeypatch):
     notebook = written(tmp_path / "one.ipynb", "1 + 1")
     with ReadyKernels([notebook], OWN) as kernels:
+        assert kernels.environment == {}
+    (tmp_path / ("long" * 30)).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("long" * 30)))
+    with ReadyKernels([notebook] * 3, OWN) as kernels:
         assert kernels.environment == {}
     assert run(notebook, tmp_path / "executed.ipynb", {DOOR: str(tmp_path / "door"), **PROVISIONER}) == "2"
 
