@@ -99,7 +99,7 @@ _FILES = {
     ),
     "book.architectures": ("ARCHITECTURES", "architecture_specs", "recipe_of", "results_by_network"),
     "book.ledger": ("judge",),
-    "book.results": ("results_by_scale",),
+    "book.results": ("results_by_scale", "results_of_runs"),
     "book.first_look": ("first_look",),
     "book.timed_sweep": ("efficiency", "timed_sweep"),
     "book.sentences": ("glue", "say"),

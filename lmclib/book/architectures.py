@@ -1,6 +1,6 @@
 """The networks of the chapter on architectures: one recipe a family, at every scale."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from lmclib.book.profiles import measured_epochs
@@ -93,7 +93,7 @@ def architecture_specs(settings: Settings) -> dict[str, list[ForkSpec]]:
 def results_by_network(
     settings: Settings,
     by_network: Mapping[str, list[Family]],
-    by_scale: Mapping[str, Results] | None = None,
+    others: Sequence[Results] = (),
     **tables: Mapping[str, object],
 ) -> dict[str, Results]:
     """One result a network, for a figure with a tab each.
@@ -101,15 +101,15 @@ def results_by_network(
     Args:
         settings: of the chapter.
         by_network: the families of each network.
-        by_scale: results at several scales, of which those of others than the chapter's own have tabs, too.
+        others: results of other networks, which have tabs, too.
         **tables: what was measured, by network.
     """
     found = {
         name: Results({table: own[name] for table, own in tables.items()}, _said(settings, name, families))
         for name, families in by_network.items()
     }
-    for results in (by_scale or {}).values():
-        for name in results.tables["by_network"] if results.tables["settings"] is not settings else ():
+    for results in others:
+        for name in results.tables["by_network"]:
             found.setdefault(name, Results({table: results.tables[table][name] for table in tables}, results.said))
     return found
 

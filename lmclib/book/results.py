@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -82,6 +82,27 @@ def find_results(
         needed: the variable that must be there, whatever else is missing; all by default.
         asked_by: the settings of a chapter that asks again and again: what was looked up for them is kept with them.
     """
+    return next(_found(chapter, profile, store, needed, asked_by), None)
+
+
+def results_of_runs(chapter: str, tables: Mapping[str, object], needed: str) -> list[Results]:
+    """A chapter's results at scales other than its own, of every run that has a variable: its own run, and those with other parameters
+    that are committed beside it.
+
+    Args:
+        chapter: its name.
+        tables: what its measuring cells have just left behind, its `globals()`.
+        needed: the variable.
+    """
+    settings = tables["settings"]
+    others = [scale for scale in COMMITTED if settings.has_profile(scale) and scale != settings.profile]
+    return [results for scale in others for results in _found(chapter, scale, settings.store, needed, settings)]
+
+
+def _found(
+    chapter: str, profile: str, store: str | Path, needed: str | None, asked_by: Settings | None
+) -> Iterator[Results]:
+    """Of each run of a chapter at a profile what it has, of as many seeds as have what is needed."""
     kept = {} if asked_by is None else _looked_up.setdefault(asked_by, {})
     for run in runs(chapter, profile):
         given = {"profile": profile, "store": str(store), **_summary(run, profile).get("given", {})}
@@ -94,8 +115,8 @@ def find_results(
             if missing and needed not in tables:
                 continue
             said = f"{_what(tables)}; {caption(summarise(run, found, profile, {}))}"
-            return Results(tables, "; ".join(filter(None, (said, said_of_changed(found.changed)))))
-    return None
+            yield Results(tables, "; ".join(filter(None, (said, said_of_changed(found.changed)))))
+            break
 
 
 def _seed_counts(chapter: str, given: Mapping[str, object]) -> list[dict[str, int]]:

@@ -9,7 +9,7 @@ import torch
 
 import lmclib as lmc
 from lmclib.book import profiles, results
-from lmclib.book.measuring import measure
+from lmclib.book.measuring import chapter_settings, measure
 from lmclib.errors import LmcError
 from lmclib.files import is_whole
 from lmclib.root import ROOT
@@ -119,6 +119,9 @@ def test_a_run_beside_answers_only_where_the_chapters_own_has_nothing(committed,
     assert all(row["run"] == "slow" for row in rows.get("resnet_forking@slow", {}).values())
     found = results.find_results("resnet_forking", "paper", tmp_path / "elsewhere", "final")
     assert found.tables["settings"].lr == 0.1
+    here = {"settings": chapter_settings("resnet_forking", {"profile": "smoke", "store": str(tmp_path / "elsewhere")})}
+    every = results.results_of_runs("resnet_forking", here, "final")
+    assert [one.tables["settings"].lr for one in every] == [0.1, 0.05]
     for name in json.loads((committed / "chapters" / "paper" / "resnet_forking.json").read_text())["questions"]:
         shutil.rmtree(committed / name)
     found = results.find_results("resnet_forking", "paper", tmp_path / "elsewhere", "final")
