@@ -20,7 +20,7 @@ from lmclib.errors import LmcError
 BODY = "<module>"  # Python's own name for the statements of a module
 UNCOUNTED = ("__version__", "PUBLIC")  # of the package itself: what they say decides no result
 MAGIC = ("%", "!")
-SETTLED = 2_000_000_000  # nanoseconds: of a file that was written so long ago, no later edit has the same time
+SETTLED = 2_000_000_000  # nanoseconds: of a file that was changed so long ago, no later edit has the same time
 Stamp = tuple[int, int] | None
 DEFINING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.AugAssign)
 
@@ -79,7 +79,7 @@ class Definitions:
             return dict(found)
         looked, before = {}, time.time_ns() - SETTLED
         found = self._followed(wanted, cache(partial(self._read, looked=looked)))  # each file once
-        # of a file that was written just now, another edit may leave the stamp as it is
+        # of a file that was changed just now, another edit may leave the stamp as it is
         if all(stamp is None or stamp[0] < before for stamp in looked.values()):
             self._kept[wanted] = looked, found
         return dict(found)
@@ -129,12 +129,12 @@ class Definitions:
 
 
 def _stamp(path: Path) -> Stamp:
-    """What changes with a file: when it was written, and its size; None where there is no file."""
+    """What changes with a file: when anything of it was changed, and its size; None where there is no file."""
     try:
         found = os.stat(path)
     except OSError:
         return None
-    return (found.st_mtime_ns, found.st_size) if S_ISREG(found.st_mode) else None
+    return (found.st_ctime_ns, found.st_size) if S_ISREG(found.st_mode) else None
 
 
 def imported_names(source: str) -> set[Chain]:

@@ -202,7 +202,7 @@ class LayerCube:
             if self.norm_stats == "interpolate" and self._shares(points):
                 parts = [self._evaluate_shared(points)]
             else:
-                parts = [self._evaluate(chunk) for chunk in points.split(self._side_by_side)]
+                parts = [self._evaluate(chunk) for chunk in points.split(self._stack(len(points)).width)]
         loss, error = (torch.cat(part) for part in zip(*parts, strict=True))
         return Values(loss, error) if torch.as_tensor(a).dim() == 2 else Values(loss[0], error[0])
 
@@ -257,7 +257,7 @@ class LayerCube:
 
     def _evaluate(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and error at no more points than a stack has members; members to spare repeat the last point."""
-        stack = self._prepared.stack(len(points))
+        stack = self._stack(len(points))
         for k in range(stack.width):
             stack.load(k, self.ends.state(points[min(k, len(points) - 1)]))
 
@@ -321,10 +321,9 @@ class LayerCube:
         loss, error = (total / count).cpu()
         return loss, error
 
-    @property
-    def _side_by_side(self) -> int:
-        """How many points are evaluated together."""
-        return self._prepared.stack(SIDE_BY_SIDE[self.norm_stats]).width
+    def _stack(self, n: int) -> Stack:
+        """What evaluates n points, as many of them together as is quickest."""
+        return self._prepared.stack(min(n, SIDE_BY_SIDE[self.norm_stats]))
 
     @property
     def _shared(self) -> SharedEvaluation | None:
@@ -334,7 +333,7 @@ class LayerCube:
         """Whether points have enough in common to be walked together rather than side by side."""
         n, n_layers = points.shape
         steps = sum(len(points[:, : i + 1].unique(dim=0)) for i in range(n_layers))
-        if n == 1 or steps >= n * n_layers or (steps >= n * n_layers * SHARED and self._side_by_side > 1):
+        if n == 1 or steps >= n * n_layers or (steps >= n * n_layers * SHARED and self._stack(n).width > 1):
             return False
         return self._shared is not None
 

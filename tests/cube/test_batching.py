@@ -65,6 +65,6 @@ def test_memory_for_no_example_at_all_is_an_error():
     net = Hungry(2)
     cube = lmc.LayerCube(net, *random_states(net), (torch.zeros(5, 4), torch.zeros(5, dtype=torch.long)))
     cube.model.most = 0
-    cube._prepared.stack(1).net.most = 0
+    cube._stack(1).net.most = 0
     with pytest.warns(UserWarning, match="out of memory"), pytest.raises(torch.OutOfMemoryError):
         cube(torch.rand(2, 2))

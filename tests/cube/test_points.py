@@ -148,9 +148,7 @@ class Normed(nn.Module):
 
 def statistics(cube: lmc.LayerCube) -> dict:
     cube(0.3)
-    return {
-        key: value for key, value in cube._prepared.stack(1).read(0).items() if "running" in key or "tracked" in key
-    }
+    return {key: value for key, value in cube._stack(1).read(0).items() if "running" in key or "tracked" in key}
 
 
 def normed_data(n: int):
