@@ -5,7 +5,7 @@ import os
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import LocalProvisioner
 
-from lmclib.book.kernels import DOOR, ForkedKernel
+from lmclib.book.forked import DOOR, ForkedKernel
 
 
 class ForkProvisioner(LocalProvisioner):

@@ -11,7 +11,8 @@ import pytest
 from tagged import until
 
 from lmclib.book.execute import OWN
-from lmclib.book.kernels import DOOR, PROVISIONER, ForkedKernel, ReadyKernels
+from lmclib.book.forked import DOOR, ForkedKernel
+from lmclib.book.kernels import PROVISIONER, ReadyKernels
 from lmclib.root import ROOT
 
 SAYS = """
@@ -133,3 +134,11 @@ def test_a_cell_that_cannot_be_read_or_imports_what_is_not_there_stops_nobody(tm
         "import sys, pathlib\nfrom lmclib.book import kernels\nkernels._import_as([pathlib.Path(sys.argv[1])])",
     ]
     subprocess.run([*command, str(notebook)], check=True)
+
+
+def test_who_starts_kernels_loads_nothing_slow_for_it():
+    code = (
+        "import sys, lmclib.book.provisioner\nprint(sorted({'torch', 'pandas', 'yaml', 'joblib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
