@@ -1,5 +1,6 @@
 """Kernels that are forks of one process: what they are, and who ends with whom."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 import nbformat
 import psutil
 import pytest
+from real_lab import notebook
 from tagged import until
 
 from lmclib.book.execute import OWN
@@ -24,8 +26,7 @@ print(json.dumps([points.__name__, LOADED, os.environ["LMC_STATIC"], os.getsid(0
 
 def written(path, *cells: str):
     """A notebook of these cells."""
-    spec = {"kernelspec": {"name": "python3", "display_name": "Python", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[*map(nbformat.v4.new_code_cell, cells)], metadata=spec), path)
+    path.write_text(json.dumps(notebook(*cells)))
     return path
 
 
@@ -60,9 +61,9 @@ def asked(path, module: str, **environment: str) -> ForkedKernel:
     return ForkedKernel(path, [sys.executable, "-m", module], {**os.environ, **environment}, os.getcwd())
 
 
-def run(notebook, target, kernels) -> str:
+def run(source, target, kernels) -> str:
     """What the last cell of a notebook gives when papermill runs it."""
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(notebook), str(target)]
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(source), str(target)]
     subprocess.run(command, env={**os.environ, **OWN, **kernels}, check=True)
     (output,) = nbformat.read(target, 4).cells[-1].outputs
     return output.get("text") or output["data"]["text/plain"]
@@ -70,10 +71,10 @@ def run(notebook, target, kernels) -> str:
 
 def test_a_notebook_runs_in_a_fork_that_has_imported_what_it_will(tmp_path):
     loaded = "import sys\nLOADED = 'lmclib.cube.points' in sys.modules"
-    notebook = written(tmp_path / "one.ipynb", loaded, SAYS)
-    with ReadyKernels([notebook] * 3, OWN) as kernels:
+    source = written(tmp_path / "one.ipynb", loaded, SAYS)
+    with ReadyKernels([source] * 3, OWN) as kernels:
         until(lambda: os.path.exists(kernels.environment[DOOR]), 30, "somebody is at the door")
-        said = run(notebook, tmp_path / "executed.ipynb", kernels.environment)
+        said = run(source, tmp_path / "executed.ipynb", kernels.environment)
     assert said == '["lmclib.cube.points", true, "1", true, "kernel_launcher.py"]\n'
 
 
@@ -114,18 +115,18 @@ def test_it_ends_with_who_asked_and_with_who_was_asked(who, tmp_path):
 
 
 def test_nobody_at_the_door_few_notebooks_and_a_long_address_are_no_matter(tmp_path, monkeypatch):
-    notebook = written(tmp_path / "one.ipynb", "1 + 1")
-    with ReadyKernels([notebook], OWN) as kernels:
+    source = written(tmp_path / "one.ipynb", "1 + 1")
+    with ReadyKernels([source], OWN) as kernels:
         assert kernels.environment == {}
     (tmp_path / ("long" * 30)).mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("long" * 30)))
-    with ReadyKernels([notebook] * 3, OWN) as kernels:
+    with ReadyKernels([source] * 3, OWN) as kernels:
         assert kernels.environment == {}
-    assert run(notebook, tmp_path / "executed.ipynb", {DOOR: str(tmp_path / "door"), **PROVISIONER}) == "2"
+    assert run(source, tmp_path / "executed.ipynb", {DOOR: str(tmp_path / "door"), **PROVISIONER}) == "2"
 
 
 def test_a_cell_that_cannot_be_read_or_imports_what_is_not_there_stops_nobody(tmp_path):
-    notebook = written(
+    source = written(
         tmp_path / "odd.ipynb", "%magic", "def f(:", "import not_there", "import lmclib as lmc\nlmc.no_such_name"
     )
     command = [
@@ -133,7 +134,7 @@ def test_a_cell_that_cannot_be_read_or_imports_what_is_not_there_stops_nobody(tm
         "-c",
         "import sys, pathlib\nfrom lmclib.book import kernels\nkernels._import_as([pathlib.Path(sys.argv[1])])",
     ]
-    subprocess.run([*command, str(notebook)], check=True)
+    subprocess.run([*command, str(source)], check=True)
 
 
 def test_who_starts_kernels_loads_nothing_slow_for_it():

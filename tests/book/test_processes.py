@@ -11,9 +11,9 @@ from lmclib.root import ROOT
 
 PYTHON = [sys.executable, "-m", "lmclib"]
 COMMANDS = {
-    # two of that name: kernels, and what they are forks of
-    "build": ([*PYTHON, "build", "--profile", "smoke"], "lmclib.book.kernels"),
-    "measure": ([*PYTHON, "measure", "resnet_forking", "-p", "profile", "smoke"], "--in-one-go"),
+    # each with the process that shows that it works, and how many: a kernel has the name of what it is a fork of
+    "build": ([*PYTHON, "build", "--profile", "smoke"], "lmclib.book.kernels", 2),
+    "measure": ([*PYTHON, "measure", "resnet_forking", "-p", "profile", "smoke"], "--in-one-go", 1),
 }
 
 
@@ -23,16 +23,15 @@ def working(sign: str, environment: dict[str, str]) -> int:
 
 @pytest.mark.parametrize(("name", "number"), [("build", signal.SIGTERM), ("measure", signal.SIGKILL)])
 def test_whoever_is_killed_leaves_nobody_working(name, number, tmp_path):
-    command, sign = COMMANDS[name]
+    command, sign, n = COMMANDS[name]
     places = (
         ["--output", str(tmp_path / "book"), "--store", str(tmp_path)]
         if name == "build"
         else ["-p", "store", str(tmp_path)]
     )
     environment = tagged_environment(OMP_NUM_THREADS="1")
-    wanted = 2 if name == "build" else 1
     run = subprocess.Popen([*command, *places], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-    until(lambda: working(sign, environment) >= wanted, 120, f"{sign} is there")
+    until(lambda: working(sign, environment) >= n, 120, f"{sign} is there")
     run.send_signal(number)
     until(lambda: not alive(environment), 5, "all are gone")
     assert run.wait() == -number

@@ -138,7 +138,7 @@ def test_ticked_layers_are_summed_in_the_page(page, site):
 
 
 def at_own_scale(page) -> None:
-    """Turn every figure that has tabs to the last one, which is the scale at which the book was built, once all charts are drawn."""
+    """Turn every figure that has tabs to the last one, which is the scale at which the book was built."""
     for tab in page.locator(".lmc-tabs > input:last-of-type").all():
         # not by the mouse, as figures above may still grow while they are drawn, and the place moves
         tab.evaluate("e => e.click()")
