@@ -100,7 +100,7 @@ SCALING = {
         "model": "resnet8-w4",
         "data": "digits",
         "fork_epochs": (0, 0.5),
-        "epochs": 4,
+        "epochs": 2,
         "seed": 0,
         "seeds": 2,
         "rates": (0.1, 0.05),

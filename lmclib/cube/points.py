@@ -24,7 +24,7 @@ from lmclib.networks.stacked import Stack
 
 # where points share passes: the largest value of all points together is at most so many numbers, on a CPU and on a GPU, but each
 # point has so many examples at least
-NUMBERS, EXAMPLES = (2**25, 2**28), 8  # a GPU is full with these, and leaves room for other processes
+NUMBERS, EXAMPLES = (2**24, 2**28), 8  # a GPU is full with these, and leaves room for other processes
 AT_ONCE = 2**27, 2**32  # numbers in the largest value up to which statistics are those of all data as one batch
 KEPT = 4  # interpolated weights are kept while points are walked, where there are no more coefficients than these
 # points evaluated together, where images are small: few on all data as one batch, of which no more fit into a core's cache

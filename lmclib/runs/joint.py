@@ -37,7 +37,6 @@ def train_together(plans: Sequence[Plan], on_step: Callable[[int], None]) -> Non
             raise
 
     family = plans[0].family
-    children = sum(len(plan.missing) for plan in plans)  # a parent ends where its last children begin
     with one_thread():
         train(
             family.model,
@@ -49,7 +48,7 @@ def train_together(plans: Sequence[Plan], on_step: Callable[[int], None]) -> Non
             default_device(),
             on_epoch=lambda run, read: owner[run.random_stream[1]].on_epoch(run, read),
             precision=family.spec.precision,
-            layout=narrowest(family, children),
+            fitted=lambda runs: narrowest(family, runs),
             on_diverged=lambda run, error: owner[run.random_stream[1]].on_diverged(run, error),
         )
 

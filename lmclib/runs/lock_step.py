@@ -16,12 +16,13 @@ _tried: dict[tuple, bool] = {}
 def narrowest(family: Family, networks: int) -> Layout:
     """The narrowest layout for some networks at once that trains each to the very bits of the fixed one.
 
-    Places without a network cost as much as those with one, so two siblings would take as long as eight. Whether bits depend on the
-    width is up to PyTorch, the machine and the architecture: it is tried on the first steps, and where they do the width stays.
+    Places without a network cost as much as those with one, so two siblings would take as long as eight, and the last two of ten as
+    long as the first eight. Whether bits depend on the width is up to PyTorch, the machine and the architecture: it is tried on the
+    first steps, and where they do the width stays.
 
     Args:
         family: whose model, data and recipe are trained.
-        networks: how many train at the same time.
+        networks: how many are not done.
     """
     device = default_device()
     fixed = Layout.on(device, family.card.shape)
@@ -35,7 +36,10 @@ def narrowest(family: Family, networks: int) -> Layout:
 def _same(family: Family, narrow: Layout, fixed: Layout) -> bool:
     """Whether two networks have the same bits after their first steps in both layouts."""
     spec = family.spec
-    key = type(family.model), spec.model, spec.data, spec.recipe, spec.precision, narrow, fixed
+    recipe = spec.recipe
+    # what decides on shapes and operations; bits do not depend on how large a step is
+    how = recipe.batch_size, recipe.optimizer, recipe.rho > 0, spec.precision
+    key = type(family.model), spec.model, spec.data, *how, narrow, fixed
     if key not in _tried:
         _tried[key] = _compared(family, narrow, fixed)
     return _tried[key]

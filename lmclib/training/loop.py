@@ -20,6 +20,7 @@ from lmclib.training.run import Run
 from lmclib.training.stack import TrainingStack
 
 STREAMS = 8  # stacks of networks side by side on a GPU, each a branch of one recorded step
+PAYS = 100  # steps that some run has left where the layout may change: to try and to build another takes as long as tens of steps
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def train(
     on_epoch: OnEpoch = lambda run, read: None,
     precision: Precision = "float32",
     layout: Layout | None = None,
+    fitted: Callable[[int], Layout] | None = None,
     on_diverged: Callable[[Run, Diverged], None] = _raise,
 ) -> None:
     r"""Train runs with SGD, $v \leftarrow \mu v + \nabla L + \lambda\theta$, $\theta \leftarrow \theta - \eta v$, or as the recipe says otherwise.
@@ -78,6 +80,8 @@ def train(
         on_epoch: called with a run at the end of its epochs, and a function that reads its state dict and momentum.
         precision: `float32`, or `bf16` for forward and backward passes with float32 weights.
         layout: how many networks train together; the device's own by default.
+        fitted: the layout for so many runs that are not done, if it is not one for all numbers: asked as runs end and others come. All
+            that it gives must train a run to the same bits.
         on_diverged: called with a run whose loss is no longer finite, at its next checkpoint or end of an epoch; the others go
             on. By default it is raised.
 
@@ -85,10 +89,11 @@ def train(
         Diverged: the loss of a run is no longer finite; what was checkpointed before stays.
     """
     device = torch.device(device)
-    layout = Layout.on(device, data.shape) if layout is None else layout
+    layout, queue = Layout.on(device, data.shape) if layout is None else layout, deque(runs)
+    fitted = fitted or (lambda runs: layout)
     with full_precision():
-        training = JointTraining(model, data.to(device), recipe, layout, precision)
-        training.train(deque(runs), on_checkpoint, on_step, on_epoch, on_diverged)
+        training = JointTraining(model, data.to(device), recipe, fitted(len(queue)), precision)
+        training.train(queue, on_checkpoint, on_step, on_epoch, on_diverged, fitted)
 
 
 class JointTraining:
@@ -98,14 +103,40 @@ class JointTraining:
         self.data, self.recipe, self.precision = data, recipe, precision
         self.epoch_steps = steps_per_epoch(len(data.train), recipe)
         self.device = data.train.x.device
-        probe = data.normalise(data.train.x[: recipe.batch_size])
-        here = copy.deepcopy(model).to(self.device)
-        self.stacks = [TrainingStack(here, layout.members, probe, recipe, precision) for _ in range(layout.streams)]
+        self.model = copy.deepcopy(model).to(self.device)
+        self.built: dict[Layout, list[TrainingStack]] = {}
+        self._lay_out(layout)
+
+    def _lay_out(self, layout: Layout) -> None:
+        """Make places for runs, all of them empty."""
+        if layout not in self.built:
+            probe = self.data.normalise(self.data.train.x[: self.recipe.batch_size])
+            how = self.model, layout.members, probe, self.recipe, self.precision
+            self.built[layout] = [TrainingStack(*how) for _ in range(layout.streams)]
+        self.layout, self.stacks = layout, self.built[layout]
         self.width = self.stacks[0].stack.width
         self.members: list[Run | None] = [None] * self.width * len(self.stacks)
         # where a loss first was not finite, kept on the device: asking after each step would make it wait for Python
         self.diverged_at = torch.full((len(self.members),), -1, device=self.device)
         self.step = None
+
+    def fit(self, waiting: deque[Run], fitted: Callable[[int], Layout]) -> None:
+        """Take the layout for the runs that are not done, where it pays; those that are members go on from where they are, or wait."""
+        here = {run: k for k, run in enumerate(self.members) if run is not None}
+        if max(run.stop - run.step for run in (*here, *waiting)) < PAYS:
+            return
+        layout = fitted(len(here) + len(waiting))
+        if layout == self.layout:
+            return
+        diverged_at = self.diverged_at.tolist()
+        for run in here:
+            run.state, run.momentum = self._read(run)
+        self._lay_out(layout)
+        runs, places = [*here], len(self.members)
+        waiting.extendleft(reversed(runs[places:]))
+        for k, run in enumerate(runs[:places]):
+            self.enter(k, run)
+            self.diverged_at[k] = diverged_at[here[run]]
 
     def train(
         self,
@@ -114,8 +145,13 @@ class JointTraining:
         on_step: Callable,
         on_epoch: OnEpoch,
         on_diverged: Callable[[Run, Diverged], None],
+        fitted: Callable[[int], Layout],
     ) -> None:
+        runs = 0
         while queue or any(self.members):
+            if (now := len(queue) + sum(run is not None for run in self.members)) != runs:
+                self.fit(queue, fitted)
+                runs = now
             for k, run in enumerate(self.members):
                 if run is None and queue:
                     self.enter(k, queue.popleft())
@@ -131,11 +167,11 @@ class JointTraining:
                     on_diverged(run, error)
                     continue
                 if due:
-                    queue.extend(on_checkpoint(run, *self._read(k)))
+                    queue.extend(on_checkpoint(run, *self._read(run)))
                 if run.step == run.stop:
                     self.members[k] = None
                 elif run.step % self.epoch_steps == 0:
-                    on_epoch(run, partial(self._read, k))
+                    on_epoch(run, partial(self._read, run))
 
     def advance(self) -> None:
         """One step of every run that is a member."""
@@ -155,8 +191,9 @@ class JointTraining:
         stack, member = divmod(k, self.width)
         self.stacks[stack].load(member, run)
 
-    def _read(self, k: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        stack, member = divmod(k, self.width)
+    def _read(self, run: Run) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """A member's state dict and momentum, wherever its place now is."""
+        stack, member = divmod(self.members.index(run), self.width)
         return self.stacks[stack].read(member)
 
     def _step(self, *inputs: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 
-@dataclass
+@dataclass(eq=False)  # the same run is the same object
 class Run:
     """One network on its way from step `step` to step `stop`.
 

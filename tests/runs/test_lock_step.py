@@ -7,7 +7,8 @@ import lmclib as lmc
 from lmclib.runs import joint, lock_step
 from lmclib.runs.family import Family
 from lmclib.store.store import Store
-from lmclib.training.loop import Layout
+from lmclib.training import loop
+from lmclib.training.loop import JointTraining, Layout
 
 RECIPE = lmc.Recipe(epochs=1, batch_size=128)
 
@@ -47,10 +48,30 @@ def test_the_width_stays_where_bits_differ_or_nothing_can_be_compared(tmp_path, 
     assert lock_step.narrowest(family, 2) == fixed(family)
 
 
-def test_a_width_is_tried_once_for_each_recipe(tmp_path, monkeypatch):
+def test_a_width_is_tried_once_for_all_learning_rates(tmp_path, monkeypatch):
     tried, known = [], {}
     monkeypatch.setattr(lock_step, "_tried", known)
     monkeypatch.setattr(lock_step, "_first_steps", lambda family, layout: tried.append(layout) or {"a": torch.zeros(1)})
-    for lr in (0.1, 0.1, 0.2):
-        lock_step.narrowest(Family(spec_of("mlp-8", lr=lr), Store(tmp_path)), 2)
-    assert len(tried) == 4, "twice in two layouts"
+    for change in ({"lr": 0.1}, {"lr": 0.1}, {"lr": 0.2}, {"batch_size": 64}):
+        lock_step.narrowest(Family(spec_of("mlp-8", **change), Store(tmp_path)), 2)
+    assert len(tried) == 4, "for two batch sizes, in two layouts each"
+
+
+@pytest.mark.parametrize("model", ["resnet8-w4", "mlp-8"])
+def test_the_last_networks_of_many_have_the_bits_of_the_fixed_width(model, tmp_path, monkeypatch):
+    specs = [spec_of(model).model_copy(update={"seed": seed}) for seed in range(3)]
+    widths, fit = [], JointTraining.fit
+    monkeypatch.setattr(loop, "PAYS", 1)
+    monkeypatch.setattr(
+        JointTraining, "fit", lambda self, *given: (fit(self, *given), widths.append(self.layout.members))
+    )
+    found = lmc.fork_all(specs, tmp_path / "narrow", progress=False)
+    found[0].train_missing()
+    if all(lock_step.narrowest(found[0], n) != fixed(found[0]) for n in lock_step.WIDTHS):
+        assert (widths[0], widths[-1]) == (8, 4), "nine at first, then the children of the later forks"
+    monkeypatch.setattr(joint, "narrowest", lambda family, networks: fixed(family))
+    expected = lmc.fork_all(specs, tmp_path / "fixed", progress=False)
+    for one, other in zip(found, expected, strict=True):
+        for fork in one.fork_epochs:
+            for own, theirs in zip(one.siblings(fork), other.siblings(fork), strict=True):
+                assert all(own[key].equal(value) for key, value in theirs.items())
