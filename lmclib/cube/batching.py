@@ -98,6 +98,21 @@ def is_pair(data: Batches) -> bool:
     return isinstance(data, tuple) and len(data) == 2 and all(map(torch.is_tensor, data))
 
 
+def rows_among(x: Tensor, others: Tensor) -> Tensor | None:
+    """For each row of x the number of an equal row of `others`; None where one has none.
+
+    Example:
+        >>> others = torch.tensor([[1.0], [2.0], [3.0]])
+        >>> rows_among(others[[2, 0]], others), rows_among(torch.zeros(1, 1), others)
+        (tensor([2, 0]), None)
+    """
+    if x.shape[1:] != others.shape[1:] or x.dtype != others.dtype:
+        return None
+    number = {row.tobytes(): i for i, row in enumerate(others.detach().cpu().numpy())}
+    found = [number.get(row.tobytes()) for row in x.detach().cpu().numpy()]
+    return None if None in found else torch.tensor(found, device=x.device)
+
+
 @torch.no_grad()
 def largest_value(net: nn.Module, x: Tensor) -> int:
     """The numbers that the largest value of one input holds on its way through a network, itself among them.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lmclib.cube.batching import Batches, Batching, HalvedBatches, check_data, is_pair
+from lmclib.cube.batching import Batches, Batching, HalvedBatches, check_data, is_pair, rows_among
 from lmclib.cube.derivatives import Derivatives
 from lmclib.cube.interpolation import Interpolation, check_states
 from lmclib.cube.losses import LOSSES, loss_sums
@@ -261,8 +261,8 @@ class LayerCube:
         for k in range(stack.width):
             stack.load(k, self.ends.state(points[min(k, len(points) - 1)]))
 
-        def work(x: Tensor, y: Tensor) -> tuple[Tensor, int]:
-            out = _outputs(stack, x)
+        def work(x: Tensor, y: Tensor, rows: Tensor | slice = slice(None)) -> tuple[Tensor, int]:
+            out = _outputs(stack, x)[rows]
             return loss_sums(self.loss, [out[:, k] for k in range(len(points))], y), len(y)
 
         if self.norm_stats == "interpolate" or not tracked_norms(stack):
@@ -273,19 +273,27 @@ class LayerCube:
         return self._mean(work)
 
     def _with_own_statistics(
-        self, stack: Stack, work: Callable[[Tensor, Tensor], tuple[Tensor, int]]
+        self, stack: Stack, work: Callable[[Tensor, Tensor, Tensor | slice], tuple[Tensor, int]]
     ) -> tuple[Tensor, Tensor] | None:
-        """Mean losses and errors where the data themselves, as one batch, give the statistics: one pass for both."""
-        if self.norm_data is not self.data or not self._fits_at_once(stack, self.data):
+        """Mean losses and errors where the data are among what, as one batch, gives the statistics: one pass for both."""
+        if not self._fits_at_once(stack, self.norm_data) or self._among is None:
             return None
-        (batch,) = self.batching.of(self.data, len(self.data[1]))
+        ((x, _),) = self.batching.of(self.norm_data, len(self.norm_data[1]))
+        ((_, y),) = self.batching.of(self.data, len(self.data[1]))
         try:
             with own_statistics(stack):
-                sums, n = work(*batch)
+                sums, n = work(x, y, self._among)
         except torch.OutOfMemoryError:  # half of the data would have other statistics
             return None
         loss, error = (sums / n).cpu()
         return loss, error
+
+    @cached_property
+    def _among(self) -> Tensor | slice | None:
+        """Which of the examples that give the statistics are the data; None where some are not among them."""
+        if self.norm_data is self.data:
+            return slice(None)
+        return rows_among(self.data[0], self.norm_data[0]) if is_pair(self.data) else None
 
     def _recompute(self, stack: Stack) -> None:
         """Normalisation statistics from `norm_data`: as one batch where that fits, else the mean over batches of their moments."""

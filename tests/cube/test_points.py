@@ -127,8 +127,28 @@ def test_recomputed_statistics_of_batches_are_the_means_of_their_moments(normed)
 def test_statistics_of_other_data_are_moments_of_all_of_them(normed):
     model, t1, t2, x, y = normed
     at_once = lmc.LayerCube(model, t1, t2, (x, y), norm_stats="recompute")
-    apart = lmc.LayerCube(model, t1, t2, (x, y), norm_stats="recompute", norm_data=(x.clone(), y))
+    apart = lmc.LayerCube(model, t1, t2, (x, y), norm_stats="recompute", norm_data=[(x, y)])
     torch.testing.assert_close(apart(0.3).loss, at_once(0.3).loss, rtol=1e-10, atol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("rows", "passes"),
+    [([3, 0, 7], 1), ([0, 0], 1), ([*range(40)], 1), (None, 2)],
+    ids=["some", "twice", "all", "others"],
+)
+def test_data_among_those_that_give_the_statistics_take_one_pass(normed, rows, passes):
+    """With labels of their own; what is not among them takes a pass for itself."""
+    model, t1, t2, x, y = normed
+    own = (x[:5] + 1, y[:5]) if rows is None else (x[rows], (y[rows] + 1) % 10)
+    here = lmc.LayerCube(model, t1, t2, own, norm_stats="recompute", norm_data=(x, y))
+    seen = []
+    here._stack(1).net.register_forward_hook(lambda net, given, out: seen.append(len(out)))
+    found = here(0.3)
+    assert len(seen) == passes
+    apart = lmc.LayerCube(model, t1, t2, own, norm_stats="recompute", norm_data=[(x, y)])(0.3)
+    torch.testing.assert_close(found.loss, apart.loss, rtol=1e-10, atol=0)
+    assert found.error == apart.error
 
 
 class Normed(nn.Module):
