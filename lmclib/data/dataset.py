@@ -143,6 +143,8 @@ class Dataset:
 
     def moved(self, index: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
         """Training images, shifted within a border of black and flipped: (..., C, H, W) uint8."""
+        if not self.shift and not self.flip:
+            return self.train.x[index]
         channels, height, width = self.shape
         device = index.device
         rows = shifts[..., 0, None] + torch.arange(height, device=device)  # (..., H)
