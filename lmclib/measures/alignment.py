@@ -12,6 +12,11 @@ from torch.nn import functional as F
 from lmclib.cube.interpolation import check_states
 from lmclib.errors import LmcError
 
+LEARNT = "weight", "bias"
+MEASURED = (
+    "running_mean",
+    "running_var",
+)  # which move with the units and do not count: large, they would be all that counts
 SWEEPS = 50  # over all units; each makes the two networks more alike, and it ends where none does
 WEIGHTED, NORMS = (nn.Linear, nn.Conv2d), (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
 # what acts on each unit alone, or on the places of each channel: modules, functions, and methods by their names
@@ -93,7 +98,8 @@ def _from_inputs(every: Sequence[_Units], t1: Mapping[str, Tensor], t2: Mapping[
 
 def _likeness(t1: Mapping[str, Tensor], moved: Mapping[str, Tensor]) -> float:
     """What is maximised."""
-    return sum(float((one.double() * moved[key].double()).sum()) for key, one in t1.items() if one.is_floating_point())
+    counted = (key for key in t1 if key.rpartition(".")[2] in LEARNT)
+    return sum(float((t1[key].double() * moved[key].double()).sum()) for key in counted)
 
 
 def _improved(
@@ -101,7 +107,8 @@ def _improved(
 ) -> bool:
     """Put units in the best order for all others as they are, judged by some layers; whether that changed anything."""
     n = len(t1[f"{units.makers[0]}.weight"])
-    alike = sum(_rows(t1, key, n) @ _rows(moved, key, n).T for key in _made([*makers, *units.norms], moved))
+    learnt = _made([*makers, *units.norms], moved, LEARNT)
+    alike = sum(_rows(t1, key, n) @ _rows(moved, key, n).T for key in learnt)
     for reader in readers:
         alike = alike + _columns(t1, reader, n) @ _columns(moved, reader, n).T
     _, order = linear_sum_assignment(alike.numpy(), maximize=True)
@@ -117,9 +124,8 @@ def _improved(
     return True
 
 
-def _made(layers: Sequence[str], state: Mapping[str, Tensor]) -> list[str]:
+def _made(layers: Sequence[str], state: Mapping[str, Tensor], names: Sequence[str] = (*LEARNT, *MEASURED)) -> list[str]:
     """The keys of tensors whose rows are the units that some layers make or act on."""
-    names = ("weight", "bias", "running_mean", "running_var")
     return [f"{layer}.{name}" for layer in layers for name in names if f"{layer}.{name}" in state]
 
 

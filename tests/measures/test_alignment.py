@@ -87,6 +87,25 @@ def test_a_permuted_copy_is_put_back_in_order(name):
     assert all(torch.equal(found[key], value) for key, value in t1.items())
 
 
+def test_statistics_of_norms_move_with_the_units_and_do_not_decide_on_their_order():
+    """They are far larger than weights, and one order of sizes would be matched with the other."""
+    factory, places = NETS["convolutional"]
+    g = torch.Generator().manual_seed(0)
+    t1 = {key: value.clone() for key, value in factory().state_dict().items()}
+    near = {
+        key: value + 0.1 * value.std() * torch.randn(value.shape, generator=g)
+        for key, value in t1.items()
+        if value.dim()
+    }
+    for state in (t1, near):
+        state["1.running_var"] = 30 * torch.rand(6, generator=g)
+        state["1.running_mean"] = 30 * torch.randn(6, generator=g)
+    near = t1 | near
+    for start in (near, shuffled(near, places)):
+        found = lmc.align(factory(), t1, start)
+        assert all(torch.equal(found[key], value) for key, value in near.items())
+
+
 def test_the_barrier_of_a_permuted_sibling_goes_back_to_that_of_the_sibling():
     one, two = siblings()
     barriers = []
