@@ -317,6 +317,14 @@ def test_every_number_and_reference_in_the_text_is_filled_in(name, book):
     assert "???" not in said
 
 
+def test_no_page_shows_bars_of_progress_or_warnings(book):
+    """They are in the notebooks that ran; the solutions train in cells whose results are shown."""
+    executed = (book / "executed").glob("*.ipynb")
+    assert any('"name": "stderr"' in path.read_text() for path in executed), "or there is nothing to leave out"
+    pages = {path.name: path.read_text() for path in (book / "html/book").glob("*.html")}
+    assert [name for name, text in pages.items() if "stderr" in text or "step/s" in text] == []
+
+
 def test_there_are_as_many_pages_numbers_and_exercises_as_written(book):
     """So that an empty build can never pass."""
     pages = sorted(path.stem for path in (book / "html/book").glob("*.html"))
