@@ -9,6 +9,7 @@ from lmclib.training.run import Run
 
 WIDTHS = (2, 4)  # narrower than the fixed width; one network alone takes other ways through PyTorch
 STEPS = 2  # so that momentum counts, too
+LR = 1e-3  # at most: bits follow from shapes and operations, not from how far a step goes, and small steps do not diverge
 # whether bits are the same, as found in this process: a reader who adds a fork does not wait for that again
 _tried: dict[tuple, bool] = {}
 
@@ -37,7 +38,6 @@ def _same(family: Family, narrow: Layout, fixed: Layout) -> bool:
     """Whether two networks have the same bits after their first steps in both layouts."""
     spec = family.spec
     recipe = spec.recipe
-    # what decides on shapes and operations; bits do not depend on how large a step is
     how = recipe.batch_size, recipe.optimizer, recipe.rho > 0, spec.precision
     key = type(family.model), spec.model, spec.data, *how, narrow, fixed
     if key not in _tried:
@@ -59,6 +59,7 @@ def _first_steps(family: Family, layout: Layout) -> dict[tuple[str, str], Tensor
         return []
 
     runs = [Run(str(i), (family.spec.seed, i), start, 0, STEPS, frozenset([STEPS])) for i in range(2)]
+    recipe = family.spec.recipe.model_copy(update={"lr": min(family.spec.recipe.lr, LR)})
     how = {"precision": family.spec.precision, "layout": layout, "on_diverged": lambda run, error: None}
-    train(family.model, family.data, family.spec.recipe, runs, keep, **how)
+    train(family.model, family.data, recipe, runs, keep, **how)
     return ends
