@@ -12,6 +12,7 @@ from lmclib.runs.plan import Plan
 from lmclib.runs.task_graph import TaskGraph
 from lmclib.runs.watching import Watch
 from lmclib.runs.workers import Workers, current_workers, side_by_side
+from lmclib.stopwatch import apart
 from lmclib.store.address import address
 from lmclib.store.writer import BackgroundWriter
 
@@ -63,7 +64,7 @@ class TrainingGroup:
         if not self.is_open:
             return
         own = self.workers if default_device().type == "cpu" else 1
-        with nullcontext() if current_workers() else side_by_side(own):
+        with apart(), nullcontext() if current_workers() else side_by_side(own):
             if (workers := current_workers()) is not None and workers.train:
                 with task_graph([self], workers):
                     pass

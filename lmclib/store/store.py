@@ -1,7 +1,6 @@
 """The store: checkpoints and tables of runs, in one folder an address."""
 
 import json
-import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -19,6 +18,7 @@ from lmclib.files import drop_addressed, read_addressed, read_json, write_addres
 from lmclib.locks import locked
 from lmclib.provenance import packages, provenance
 from lmclib.root import RUNS, from_root
+from lmclib.stopwatch import stopwatch
 from lmclib.store.dry_run import current_dry_run
 from lmclib.store.results import Results, committed_results
 from lmclib.store.tables import Answer, Question
@@ -125,10 +125,10 @@ class Store:
         with self.lock(at, question.kind):
             if (found := self.find(question)) is not None:
                 return found.table
-            start = time.monotonic()
+            seconds = stopwatch()
             frame = compute()
             self.describe(at, question.description)
-            self.sign(at, {**provenance(time.monotonic() - start), **question.made_by})
+            self.sign(at, {**provenance(seconds()), **question.made_by})
             write_addressed(self.root / at, "table", "parquet", lambda path: frame.to_parquet(path, index=False))
         return frame
 
