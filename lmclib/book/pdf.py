@@ -16,7 +16,7 @@ from tqdm import tqdm
 from lmclib.errors import LmcError
 from lmclib.processes import ChildProcesses
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome")
 PATIENCE = 5_000  # milliseconds of the page's own time, in which formulas are set and charts are drawn
 FOOTER = "<style>@page {{ size: A4; @bottom-left {{ content: '{title}' }} @bottom-right {{ content: counter(page) }} }} html {{ counter-reset: page {before} }}</style>"
 TITLE = re.compile(r"<title>(.*?)(?: &#8212; .*?| — .*?)?</title>", re.DOTALL)
