@@ -15,7 +15,12 @@ from pathlib import Path
 from lmclib.root import ROOT
 
 PATIENCE = 240_000  # milliseconds that anything may take on a machine that is busy with other things
-CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")  # the first takes half the time of a core
+CHROMIUM = (
+    "chromium-headless-shell",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+)  # the first takes half the time of a core
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
 QUIET = "home/config/lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
 

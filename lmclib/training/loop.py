@@ -192,7 +192,9 @@ class JointTraining:
         self.stacks[stack].load(member, run)
 
     def _read(self, run: Run) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """A member's state dict and momentum, wherever its place now is."""
+        """A run's state dict and momentum, wherever its place now is, or as it left the place that another has now."""
+        if run not in self.members:
+            return run.state, run.momentum
         stack, member = divmod(self.members.index(run), self.width)
         return self.stacks[stack].read(member)
 

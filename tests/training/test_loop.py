@@ -48,3 +48,24 @@ def test_a_run_that_diverged_before_the_layout_changed_is_said_to_have_done_so_t
     train(net, data, RECIPE, runs, lambda *read: [], on_diverged=lambda run, error: said.append(str(error)), **how)
     (line,) = said
     assert "the loss of bad is no longer finite at step 0" in line
+
+
+def test_where_a_run_is_can_be_read_while_it_waits_for_a_place(monkeypatch):
+    """As whoever stops a training does, of every run that has ended an epoch."""
+    monkeypatch.setattr(loop, "PAYS", 1)
+    data, net, reads, seen = load_data("digits"), build_model("mlp-8", load_data("digits").shape, 10), {}, []
+    steps = loop.steps_per_epoch(len(data.train), RECIPE)
+    runs = [Run(f"run {k}", (7, k), net.state_dict(), 0, steps * (1 if k == 0 else 2), frozenset()) for k in range(3)]
+
+    def look(members):
+        if len(reads) == 2 and members == 1:  # the first has ended, and one of the others waits
+            seen.append({run.name: (run.step, *read()) for run, read in reads.items()})
+
+    how = {"on_epoch": lambda run, read: reads.update({run: read}), "on_step": look, "layout": Layout(1, 3)}
+    fitted = lambda members: Layout(1, 3 if members > 2 else 1)  # noqa: E731
+    train(net, data, RECIPE, runs, lambda *read: [], fitted=fitted, **how)
+    first = seen[0]
+    assert sorted(step for step, *_ in first.values()) == [steps, steps + 1]
+    for _, state, momentum in first.values():
+        assert state.keys() == net.state_dict().keys()
+        assert momentum.keys() == dict(net.named_parameters()).keys()
