@@ -92,6 +92,7 @@ _FILES = {
         "ROBUSTNESS",
         "SCALING",
         "fork_specs",
+        "layer_measure",
         "layer_specs",
         "measured_epochs",
         "normed_specs",

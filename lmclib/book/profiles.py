@@ -1,6 +1,11 @@
 """The scales at which chapters run: `smoke` for tests, `digits` for a laptop, `cifar` for real images on one in hours, `paper` for a GPU."""
 
+from collections.abc import Callable
+
+import pandas as pd
+
 from lmclib.book.settings import Settings, parameters
+from lmclib.measures.layerwise import layer_table, single_layer_table
 from lmclib.runs.federated import FederatedSpec
 from lmclib.runs.spec import ForkSpec
 from lmclib.training.recipe import RECIPES, Recipe
@@ -231,6 +236,17 @@ def measured_epochs(epochs: int) -> tuple[int, ...]:
         (1, 2, 3, 4, 6, 9, 12)
     """
     return tuple(sorted({max(1, round(part * epochs)) for part in MEASURED}))
+
+
+def layer_measure(profile: str) -> Callable[..., pd.DataFrame]:
+    """What measures every single layer against both models: `single_layer_table`, or at scales of which tables are committed
+    `layer_table`, which these are of and which measures them against hybrids, too, at twice the points.
+
+    Example:
+        >>> layer_measure("digits").__name__, layer_measure("cifar").__name__
+        ('single_layer_table', 'layer_table')
+    """
+    return layer_table if profile in COMMITTED else single_layer_table
 
 
 def fork_specs(settings: Settings) -> list[ForkSpec]:

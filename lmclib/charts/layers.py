@@ -237,7 +237,10 @@ def staircases(table: pd.DataFrame) -> alt.Chart:
     x.axis = alt.Axis(tickMinStep=1, format="d")
     y = shown.position(title="barrier at the chosen epoch")
     colour = alt.Color(
-        "order:N", title="order", scale=alt.Scale(domain=orders), legend=alt.Legend(symbolOpacity=1, columns=2)
+        "order:N",
+        title="order",
+        scale=alt.Scale(domain=orders),
+        legend=alt.Legend(symbolOpacity=1, symbolType="stroke", columns=2),
     )
     at = base.transform_filter("datum.epoch == epoch")
     thin = (

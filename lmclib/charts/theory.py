@@ -138,7 +138,12 @@ def not_convex(shares: pd.DataFrame) -> alt.Chart:
         .encode(
             x=alt.X("size:O", title="layers that move at once", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("share:Q", title="cuts that are not convex", axis=alt.Axis(format="%")),
-            color=alt.Color("network:N", title="network and loss", scale=alt.Scale(domain=order)),
+            color=alt.Color(
+                "network:N",
+                title="network and loss",
+                scale=alt.Scale(domain=order),
+                legend=alt.Legend(symbolType="stroke"),
+            ),
             strokeDash=alt.StrokeDash("network:N", title="network and loss", scale=alt.Scale(domain=order)),
             tooltip=tip,
         )
