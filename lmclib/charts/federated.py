@@ -105,7 +105,7 @@ def over_rounds(rounds: pd.DataFrame) -> alt.Chart:
         "averaged:N",
         title="averaged",
         scale=alt.Scale(domain=sets),
-        legend=alt.Legend(symbolOpacity=1, symbolType="stroke"),
+        legend=alt.Legend(**style.AS_LINES),
     )
     scale = alt.Scale(domain=[0, 1])
     band = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q", color=colour)

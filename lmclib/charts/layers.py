@@ -240,7 +240,7 @@ def staircases(table: pd.DataFrame) -> alt.Chart:
         "order:N",
         title="order",
         scale=alt.Scale(domain=orders),
-        legend=alt.Legend(symbolOpacity=1, symbolType="stroke", columns=2),
+        legend=alt.Legend(columns=2, **style.AS_LINES),
     )
     at = base.transform_filter("datum.epoch == epoch")
     thin = (

@@ -136,7 +136,7 @@ def _curves(table: pd.DataFrame, choice: Mapping[str, tuple[str, str]]) -> alt.C
         key: [one for one in found if (rows.direction == one).any()]
         for key, rows in summary.groupby([column, "layer"], sort=False)
     }
-    legend = style.legend_of_drawn([name, "layer"], drawn, symbolOpacity=1, symbolType="stroke")
+    legend = style.legend_of_drawn([name, "layer"], drawn, **style.AS_LINES)
     colour, dash = (
         channel(
             "direction:N",

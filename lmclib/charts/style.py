@@ -23,6 +23,8 @@ INK = "currentColor"  # of text and lines: the page's own, on light and on dark
 SHORT = {
     "labelExpr": "replace(replace(datum.label, regexp('^(stages|features|blocks|encoder[.]layers[.]encoder_layer)[._]'), ''), 'self_attention', 'attn')"
 }
+# of a legend of lines that have points, too: without them, and so long that dashes can be told apart
+AS_LINES = {"symbolType": "stroke", "symbolSize": 600, "symbolOpacity": 1}
 TITLE = 66  # characters in a line of a title
 WIDTH = 560  # pixels
 STATIC = "LMC_STATIC"  # set while the book is built: charts are then HTML that the site's own scripts draw

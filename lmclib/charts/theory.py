@@ -142,7 +142,7 @@ def not_convex(shares: pd.DataFrame) -> alt.Chart:
                 "network:N",
                 title="network and loss",
                 scale=alt.Scale(domain=order),
-                legend=alt.Legend(symbolType="stroke"),
+                legend=alt.Legend(**style.AS_LINES),
             ),
             strokeDash=alt.StrokeDash("network:N", title="network and loss", scale=alt.Scale(domain=order)),
             tooltip=tip,

@@ -303,7 +303,7 @@ def diagonal_network(w1: tuple[float, float], w2: tuple[float, float]) -> alt.Ch
     names = [*order, BRANCH]
     colours = alt.Scale(domain=names, range=list(style.OKABE_ITO[:6]))
     dashes = alt.Scale(domain=names, range=[[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [6, 2]])
-    legend = alt.Legend(columns=2, labelLimit=0, symbolType="stroke")
+    legend = alt.Legend(columns=2, labelLimit=0, **style.AS_LINES)
     colour = alt.Color("path:N", title="path", scale=colours, legend=legend)
     dash = alt.StrokeDash("path:N", title="path", scale=dashes, legend=legend)
     # one legend, below both
