@@ -61,7 +61,7 @@ def heatmap(table: pd.DataFrame) -> alt.Chart:
 
     def column(into: str, first: bool) -> alt.VConcatChart:
         rect = base.transform_filter(f"datum.into == '{into}'").mark_rect().encode(color=colour, tooltip=tooltip)
-        axis = {"axis": alt.Axis(**style.SHORT) if first else alt.Axis(labels=False, ticks=False)}
+        axis = {"axis": alt.Axis(**style.SHORT, **({} if first else {"labels": False, "ticks": False}))}
         whole = rect.transform_filter(f"datum.layer == '{NETWORK}'").encode(
             x=alt.X("epoch:O", title=None, axis=None, scale=times),
             y=alt.Y("layer:N", title=None, scale=alt.Scale(domain=[NETWORK]), **axis),
@@ -180,7 +180,7 @@ def shares(final: pd.DataFrame) -> alt.Chart:
         for case in cases
     ]
     for panel in panels[1:]:
-        panel.layer[0].encoding.y.axis = alt.Axis(labels=False, ticks=False)
+        panel.layer[0].encoding.y.axis = alt.Axis(labels=False, ticks=False, **style.SHORT)
     title = f"The worst single layer, both directions averaged, carries {top.iloc[0]:.0%} of the barrier between {cases[0]}, mean over seeds"
     words = (
         "Layer barriers at the end of training as parts of the full one, a point a seed and direction; the worst, both directions averaged, mean over seeds: "

@@ -44,7 +44,8 @@ def _stacked(part: object) -> object:
     if "columns" in new and "labelLimit" in new:  # a legend of its own
         new["columns"] = 1
     if isinstance(axis := new.get("axis"), Mapping) and axis.get("labels") is False and "ticks" in axis:
-        del new["axis"]  # its labels were those of the view beside it
+        # its labels were those of the view beside it
+        new["axis"] = {key: value for key, value in axis.items() if key not in ("labels", "ticks")}
     if isinstance(title := new.get("title"), Mapping) and isinstance(title.get("text"), list):
         new["title"] = {**title, "text": textwrap.wrap(" ".join(title["text"]), LINE)}
     return new

@@ -215,7 +215,7 @@ def triptych(table: pd.DataFrame) -> alt.Chart:
     ]
 
     def panel(column: str, first: bool) -> alt.Chart:
-        axis = {"axis": alt.Axis(**style.SHORT) if first else alt.Axis(labels=False, ticks=False)}
+        axis = {"axis": alt.Axis(**style.SHORT, **({} if first else {"labels": False, "ticks": False}))}
         colour = alt.Color(title=None, scale=far, legend=alt.Legend(gradientLength=110))
         colour = colour if column == "distance" else nats.colour(gradientLength=110).copy()
         colour.shorthand = f"{column}:Q"

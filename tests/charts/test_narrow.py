@@ -8,6 +8,7 @@ from charted import curves, layer_table, parents
 from lmclib.charts import layers
 from lmclib.charts.fork_figure import fork_figure
 from lmclib.charts.narrow import LINE, WIDTH, narrow
+from lmclib.charts.style import SHORT
 
 
 @pytest.fixture(scope="module", params=["forks", "layers"])
@@ -26,6 +27,12 @@ def test_nothing_stands_side_by_side_or_is_wider_than_a_phone(wide):
 
 def test_every_view_has_the_labels_of_its_axis(wide):
     assert '"labels": false, "ticks": false' not in json.dumps(narrow(wide))
+
+
+def test_names_of_layers_are_as_short_in_every_view(wide):
+    for spec in (wide, narrow(wide)):
+        axes = [y.get("axis", {}) for y in _found(spec, "y") if isinstance(y, dict) and y.get("field") == "layer"]
+        assert {axis.get("labelExpr") for axis in axes} <= {SHORT["labelExpr"]}
 
 
 def test_the_data_are_those_of_the_wide_chart(wide):
