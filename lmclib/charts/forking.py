@@ -46,7 +46,7 @@ def against_fork(final: pd.DataFrame) -> alt.Chart:
         .transform_filter("datum.split == which_split")
         .transform_calculate(value=shown.value)
     )
-    # one title and one domain for all channels, so that their legends are one
+    # one title and one domain for both channels of the points, so that their legends are one
     legend = {"title": "batch-norm statistics", "scale": alt.Scale(domain=list(TREATMENTS.values()))}
     x = alt.X("fork:O", title="fork epoch", axis=alt.Axis(labelAngle=0), scale=alt.Scale(domain=labels))
     points = base.mark_point(opacity=0.75).encode(
@@ -62,11 +62,10 @@ def against_fork(final: pd.DataFrame) -> alt.Chart:
             alt.Tooltip("loss_barrier:Q", title="loss barrier, nats", format=".3f"),
         ],
     )
-    lines = base.mark_line().encode(
+    lines = style.dashed(base, "treatment", legend["scale"].domain).encode(
         x=x,
         y=shown.position(field="mean(value):Q", title="barrier at the end of training"),
         color=alt.Color("treatment:N", **legend),
-        strokeDash=alt.StrokeDash("treatment:N", **legend),
     )
     rule = (
         alt.Chart(pd.DataFrame({"value": [STABLE]}))

@@ -64,12 +64,7 @@ def against_fork(table: pd.DataFrame) -> alt.Chart:
             .encode(x=x, y=y, color=colour, shape=shape, tooltip=tip)
             for filled in (True, False)
         ]
-        lines = own.mark_line().encode(
-            x=x,
-            y=mean,
-            color=colour,
-            strokeDash=alt.StrokeDash("what:N", title="barrier", scale=alt.Scale(domain=what)),
-        )
+        lines = style.dashed(own, "what", what).encode(x=x, y=mean, color=colour)
         return alt.layer(lines, *points).properties(width=145, height=220, title=case)
 
     first = said[cases[0]]

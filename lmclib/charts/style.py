@@ -144,6 +144,20 @@ def handle(name: str, field: str, options: Sequence, label: str, last: bool = Fa
     return selection, alt.param(name, expr=f"{name}_at_{field}")
 
 
+def dashed(base: alt.Chart, field: str, order: Sequence[str]) -> alt.Chart:
+    """Lines whose dashes tell the values of a field apart, without a legend: in that of points dashes would be drawn around these.
+
+    Args:
+        base: the data.
+        field: with a line for each value.
+        order: all values.
+    """
+    # by number: scales of the same names would have one legend, or none
+    dash = alt.StrokeDash("dashed:O", legend=None, scale=alt.Scale(domain=list(range(len(order)))))
+    numbered = base.transform_calculate(dashed=f"indexof({json.dumps(list(order))}, datum.{field})")
+    return numbered.mark_line().encode(strokeDash=dash)
+
+
 def fork_colour(order: list[str], title: str = "fork epoch") -> alt.Color:
     """The colour of forks: ordered from dark (early) to light (late)."""
     return alt.Color("fork:O", sort=order, title=title, scale=alt.Scale(scheme="viridis", domain=order))
