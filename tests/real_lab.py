@@ -15,12 +15,8 @@ from pathlib import Path
 from lmclib.root import ROOT
 
 PATIENCE = 240_000  # milliseconds that anything may take on a machine that is busy with other things
-CHROMIUM = (
-    "chromium-headless-shell",
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-)  # the first takes half the time of a core
+# the first takes half the time of a core that the others take
+CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
 QUIET = "home/config/lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
 

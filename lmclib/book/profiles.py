@@ -239,8 +239,8 @@ def measured_epochs(epochs: int) -> tuple[int, ...]:
 
 
 def layer_measure(profile: str) -> Callable[..., pd.DataFrame]:
-    """What measures every single layer against both models: `single_layer_table`, or at scales of which tables are committed
-    `layer_table`, which these are of and which measures them against hybrids, too, at twice the points.
+    """What measures every single layer against both models: `single_layer_table`; at scales whose tables are committed `layer_table`,
+    as these are of it, which takes twice the points for its second baseline.
 
     Example:
         >>> layer_measure("digits").__name__, layer_measure("cifar").__name__
