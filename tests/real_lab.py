@@ -12,11 +12,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lmclib.book.pdf import BROWSERS
 from lmclib.root import ROOT
 
 PATIENCE = 240_000  # milliseconds that anything may take on a machine that is busy with other things
-# the first takes half the time of a core that the others take
-CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
 QUIET = "home/config/lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
 
@@ -32,7 +31,7 @@ def chromium() -> Iterator:
     """Headless Chromium from the system's packages."""
     from playwright.sync_api import sync_playwright
 
-    path = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
+    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     assert path, "no Chromium on this machine: install one with the system's package manager (.ci/run does)"
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=path, args=list(FLAGS))

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from lmclib.errors import LmcError
 from lmclib.processes import ChildProcesses
 
+# the first does no more than is needed here, and so takes less time
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome")
 PATIENCE = 5_000  # milliseconds of the page's own time, in which formulas are set and charts are drawn
 FOOTER = "<style>@page {{ size: A4; @bottom-left {{ content: '{title}' }} @bottom-right {{ content: counter(page) }} }} html {{ counter-reset: page {before} }}</style>"
