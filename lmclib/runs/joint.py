@@ -1,6 +1,7 @@
 """Training the runs of several families together, and one run by itself."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 
 from lmclib.device import default_device, one_thread
 from lmclib.runs.family import Family
@@ -13,7 +14,7 @@ from lmclib.store.writer import BackgroundWriter
 from lmclib.training.loop import train
 from lmclib.training.run import Run
 
-Child = tuple[int, int] | None  # by fork step and number; None is the parent
+Siblings = tuple[int, ...]  # the children of a fork, by number; none of them is the parent
 
 
 def train_together(plans: Sequence[Plan], on_step: Callable[[int], None]) -> None:
@@ -53,15 +54,32 @@ def train_together(plans: Sequence[Plan], on_step: Callable[[int], None]) -> Non
         )
 
 
-def train_part(spec: ForkSpec, root: str, results: str, part: Child) -> None:
-    """Train the parent of a family to its last fork, or one child, in a worker, unless somebody has done so meanwhile.
+def train_part(families: Sequence[tuple[ForkSpec, Siblings]], root: str, results: str) -> None:
+    """Train together, in a worker, parents to their last forks, or children, unless somebody has done so meanwhile.
 
-    Who works on the same run is waited for; a worker for whose job nobody waits any more stops, and this one goes on from there.
+    Who works on one of these runs is waited for; a worker for whose job nobody waits any more stops, and this one goes on from there.
+
+    Args:
+        families: alike but for their seeds and forks, and what of each is trained.
+        root: of the store.
+        results: of the committed tables beside it.
     """
     store = Store(root, results)
-    family = Family(spec, store)
-    at = family.parent_address if part is None else family.child_address(*part)
-    with store.lock(at, f"train {spec.model} on {family.card.label}"), BackgroundWriter(store) as writer:
-        plan = Plan(family, writer)
-        plan.missing &= set() if part is None else {part}
-        train_together([plan], lambda steps: stop_if_unwanted())
+    with ExitStack() as locks:
+        plans, writer = [], locks.enter_context(BackgroundWriter(store))
+        wanted = [(Family(spec, store), siblings) for spec, siblings in families]
+        for at, label in sorted(
+            (at, f"train {own.spec.model} on {own.card.label}") for own, part in wanted for at in _addresses(own, part)
+        ):
+            locks.enter_context(
+                store.lock(at, label)
+            )  # in one order, so that two that want the same never wait for each other
+        for family, siblings in wanted:
+            plans.append(plan := Plan(family, writer))
+            plan.missing &= {(step, k) for step in family.fork_steps for k in siblings}
+        train_together(plans, lambda steps: stop_if_unwanted())
+
+
+def _addresses(family: Family, siblings: Siblings) -> list[str]:
+    """Where the runs are stored of which a job is."""
+    return [family.child_address(step, k) for step in family.fork_steps for k in siblings] or [family.parent_address]

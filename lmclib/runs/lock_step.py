@@ -1,4 +1,6 @@
-"""How wide a stack few networks train in: as narrow as gives the same bits."""
+"""How many networks train in lock-step, and how wide a stack few of them train in: as narrow as gives the same bits."""
+
+from math import ceil
 
 from torch import Tensor
 
@@ -12,6 +14,24 @@ STEPS = 2  # so that momentum counts, too
 LR = 1e-3  # at most: bits follow from shapes and operations, not from how far a step goes, and small steps do not diverge
 # whether bits are the same, as found in this process: a reader who adds a fork does not wait for that again
 _tried: dict[tuple, bool] = {}
+
+
+def together(shape: tuple[int, ...], runs: int, workers: int) -> int:
+    """How many runs a worker trains in one job: its fair share of them, but no more than train in lock-step, and a full stack.
+
+    Args:
+        shape: of an example, which decides whether lock-step pays.
+        runs: how many there are for all workers.
+        workers: how many.
+
+    Example:
+        >>> together((1, 8, 8), runs=10, workers=2), together((1, 8, 8), runs=10, workers=8), together((3, 224, 224), 10, 2)
+        (8, 2, 1)
+    """
+    layout = Layout.on(default_device(), shape)
+    places = layout.streams * layout.members
+    fair = ceil(runs / max(1, workers))
+    return next((width for width in WIDTHS if fair <= width < places), places)
 
 
 def narrowest(family: Family, networks: int) -> Layout:

@@ -1,11 +1,15 @@
 """The task graph: what is to be trained and measured by workers, where each job waits for nothing but what it needs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from lmclib.runs.joint import Child, train_part
+from lmclib.runs.family import Family
+from lmclib.runs.joint import train_part
+from lmclib.runs.lock_step import together
 from lmclib.runs.pairs import Pair
 from lmclib.runs.plan import Plan
+from lmclib.runs.spec import ForkSpec
 from lmclib.runs.workers import Workers
 
 if TYPE_CHECKING:
@@ -13,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class TaskGraph:
-    """Jobs for workers: a parent from one fork to the next, its children, and what is measured of them.
+    """Jobs for workers: parents from one fork to the next, their children, and what is measured of them.
 
-    A child waits for its own fork, and a measurement for its own two networks. What is measured goes before what is trained, so
-    that results are there early.
+    A job trains as many runs in lock-step as a worker has to train anyway, where that is faster. Children wait for their own forks,
+    and a measurement for its own two networks. What is measured goes before what is trained, so that results are there early.
 
     Args:
         workers: who does the jobs.
@@ -29,47 +33,82 @@ class TaskGraph:
         self.workers, self.steps = workers, 0
         self.jobs: dict[Future, int | None] = {}  # the steps that each takes; None is a measurement
         self.last: dict[str, Future] = {}  # by address: the last job that trains a run
+        self.forks: dict[
+            tuple[str, int], Future
+        ] = {}  # by a parent's address and a step: the job after which that fork is stored
         self.wanted: dict[str, set[int]] = {}  # by address: the checkpoints of a child after its last job
 
     def train(self, plans: Iterable[Plan]) -> None:
         """Add what some families lack; runs that several of them want are one run."""
-        of_parent: dict[str, list[Plan]] = {}
-        for plan in plans:
-            of_parent.setdefault(plan.family.parent_address, []).append(plan)
-        for at, sharing in of_parent.items():
-            forks = self._train_parent(at, sharing)
-            for plan in sharing:
-                for child in sorted(plan.missing):
-                    self._train_child(plan, child, forks.get(child[0]))
+        plans = list(plans)
+        runs = sum(len(plan.missing) + bool(plan.missing_forks) for plan in plans)
+        by_parent = _by(plans, lambda plan: plan.family.parent_address)
+        for alike in _by(by_parent.values(), lambda sharing: _trained_as(sharing[0], "continue")).values():
+            self._train_parents(alike, runs)
+        for alike in _by(plans, _trained_as).values():
+            self._train_children(alike, runs)
 
-    def _train_parent(self, at: str, sharing: list[Plan]) -> dict[int, "Future"]:
-        """Add a parent from one fork that is missing to the next; the jobs after which each is there."""
-        missing = {step: plan for plan in sharing for step in plan.missing_forks}
-        stored, forks = {step for plan in sharing for step in plan.family.fork_steps} - set(missing), {}
-        for step in sorted(missing):
-            before = max((other for other in {*stored, *forks} if other < step), default=0)
-            forks[step] = self._train(missing[step], step, None, at, None, step - before)
-        return forks
+    def _train_parents(self, by_parent: Sequence[Sequence[Plan]], runs: int) -> None:
+        """Add parents that train together from one fork that is missing to the next, for the families that share each."""
+        size = self._size(by_parent[0][0], runs)
+        forks = [sorted({step for plan in sharing for step in plan.family.fork_steps}) for sharing in by_parent]
+        lacking = [{step: plan for plan in sharing for step in plan.missing_forks} for sharing in by_parent]
+        for step in sorted(set().union(*lacking)):
+            # from the fork before, be that stored or trained just before this one
+            parents = [
+                (own[step], step - max((other for other in before if other < step), default=0))
+                for own, before in zip(lacking, forks, strict=True)
+                if step in own
+            ]
+            for part in _parts(parents, size):
+                self._train("parent", step, [(plan, None) for plan, _ in part], sum(steps for _, steps in part))
 
-    def _train_child(self, plan: Plan, child: tuple[int, int], fork: "Future | None") -> None:
-        """Add a child, unless it is among the jobs with all of its checkpoints; other checkpoints of one run come one after the other."""
-        at, checkpoints = plan.family.child_address(*child), set(plan.family.checkpoint_steps(child[0]))
-        if not checkpoints <= self.wanted.get(at, set()):
-            self.wanted[at] = self.wanted.get(at, set()) | checkpoints
-            self._train(plan, child[0], child, at, fork, plan.steps_of(*child))
+    def _train_children(self, alike: Sequence[Plan], runs: int) -> None:
+        """Add children that train together. Families of one parent come one after the other: what several want is added for the first."""
+        size = self._size(alike[0], runs)
+        for one_of_each in zip_longest(*_by(alike, lambda plan: plan.family.parent_address).values()):
+            children = [(step, plan, k) for plan in one_of_each if plan is not None for step, k in sorted(plan.missing)]
+            for step in sorted({step for step, *_ in children}):
+                new = [(plan, k) for at, plan, k in children if at == step and self._is_new(plan, at, k)]
+                for part in _parts(new, size):
+                    self._train("child", step, part, sum(plan.steps_of(step, k) for plan, k in part))
 
-    def _train(self, plan: Plan, step: int, part: Child, at: str, fork: "Future | None", steps: int) -> "Future":
-        """Add a parent up to a fork, or one child of that fork; after what else trains the same run."""
-        family = plan.family
-        own = family.spec.model_copy(update={"fork_epochs": (family.fork_epochs[family.fork_steps.index(step)],)})
-        given = own, str(family.store.root), str(family.store.results.root), part
-        after = [job for job in (fork, self.last.get(at)) if job is not None]
-        self.last[at] = job = self.workers.submit(
-            "parent" if part is None else "child", train_part, *given, after=after
-        )
+    def _size(self, plan: Plan, runs: int) -> int:
+        return together(plan.family.card.shape, runs, self.workers.n)
+
+    def _is_new(self, plan: Plan, step: int, sibling: int) -> bool:
+        """Whether a child, with all of its checkpoints, is not among the jobs yet."""
+        known = self.wanted.setdefault(plan.family.child_address(step, sibling), set())
+        new = set(plan.family.checkpoint_steps(step)) - known
+        known |= new
+        return bool(new)
+
+    def _train(self, kind: str, step: int, runs: Sequence[tuple[Plan, int | None]], steps: int) -> None:
+        """Add a job for runs that train together: parents up to a fork, or children of it; after what else trains the same runs.
+
+        Args:
+            kind: `parent` or `child`.
+            step: of the fork.
+            runs: the plans that want them, and which child of each, by number; None is the parent.
+            steps: that they take in all.
+        """
+        siblings: dict[Family, tuple[int, ...]] = {}
+        addresses, after = [], []
+        for plan, k in runs:
+            family = plan.family
+            siblings[family] = siblings.get(family, ()) + (() if k is None else (k,))
+            at = family.parent_address if k is None else family.child_address(step, k)
+            after += [self.last.get(at), None if k is None else self.forks.get((family.parent_address, step))]
+            addresses.append(at)
+        given = [(_only(family, step), own) for family, own in siblings.items()], *_where(family)
+        after = [job for job in dict.fromkeys(after) if job is not None]
+        job = self.workers.submit(kind, train_part, *given, after=after)
+        for at in addresses:
+            self.last[at] = job
+            if kind == "parent":
+                self.forks[at, step] = job
         self.jobs[job] = steps
         self.steps += steps
-        return job
 
     def measure(self, pair: Pair, work: Callable[..., None], *given: object) -> None:
         """Add a measurement of a pair, which reads its networks from the store."""
@@ -95,3 +134,32 @@ class TaskGraph:
                 on_measured()
             else:
                 on_step(steps)
+
+
+def _by(items: Iterable, key: Callable[..., object]) -> dict[object, list]:
+    """Items in groups of one key, in the order in which they come."""
+    groups: dict[object, list] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def _parts(items: Sequence, size: int) -> list[Sequence]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def _trained_as(plan: Plan, schedule: str | None = None) -> tuple:
+    """What runs have in common that can train in lock-step; of parents, whatever their children's schedule."""
+    spec = plan.family.spec
+    recipe = spec.recipe if schedule is None else spec.recipe.model_copy(update={"schedule_after_fork": schedule})
+    return *_where(plan.family), spec.model, spec.data, recipe, spec.precision
+
+
+def _where(family: Family) -> tuple[str, str]:
+    """Where its runs and the committed tables are."""
+    return str(family.store.root), str(family.store.results.root)
+
+
+def _only(family: Family, step: int) -> ForkSpec:
+    """A family's spec with one of its forks."""
+    return family.spec.model_copy(update={"fork_epochs": (family.fork_epochs[family.fork_steps.index(step)],)})

@@ -32,6 +32,9 @@ RARELY = {
     "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
     "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "10s",
 }
+# Dask without last words: what is asked to end while it begins would say so with a traceback and a warning. What goes wrong is raised
+# here, and what jobs warn of is said where they are waited for
+QUIET = "import sys; sys.excepthook = lambda *error: None; from dask.__main__ import main; main()"
 REACHED = 10  # seconds within which a scheduler that is there answers
 
 
@@ -267,7 +270,7 @@ def current_workers() -> Workers | None:
 
 def _start_dask(processes: ChildProcesses, found: Path, workers: int) -> list[Popen]:
     """Start Dask's scheduler and workers, which meet where `found` says."""
-    dask = [sys.executable, "-m", "dask"]
+    dask = [sys.executable, "-W", "ignore", "-c", QUIET]
     environment = {
         **os.environ,
         **RARELY,

@@ -16,14 +16,14 @@ SAID = {
 def test_its_table_is_that_of_any_sweep_and_its_jobs_are_those_of_the_graph(tmp_path):
     table, timings = timed_sweep(SAID, 1)
     pd.testing.assert_frame_equal(table, Swept(sweep_of(SAID), tmp_path, tmp_path).run(progress=False))
-    # two seeds with two forks, each with two children and one pair
-    assert timings.kind.value_counts().to_dict() == {"child": 8, "parent": 4, "measure": 4}
+    # two forks, at each of which two seeds train together, as do their four children; each seed has a pair at each fork
+    assert timings.kind.value_counts().to_dict() == {"child": 2, "parent": 2, "measure": 4}
     assert timings.start[0] == 0
     assert (timings.stop > timings.start).all()
     assert set(timings.worker) == {1}
     assert (timings.start[1:].to_numpy() >= timings.stop[:-1].to_numpy() - 1e-3).all(), (
         "one worker does one job at a time"
     )
-    # a seed's first measurement does not wait for the other seed's last child
+    # the first fork's measurements do not wait for the last fork's children
     first = timings[timings.kind == "measure"].start.min()
     assert first < timings[timings.kind == "child"].start.max()

@@ -72,8 +72,11 @@ def test_all_are_trained_with_the_bits_that_each_has_by_itself_and_by_two_proces
     # two groups of the first wave, a third sibling, and children with a schedule of their own; all else is there by then
     assert len(trained) == 4
     with side_by_side(2), task_graph(quiet(two), current_workers()) as graph:
-        # three parents with two forks; four children of SPEC, two third siblings, and four each of the last three
-        assert len(graph.jobs) == 3 * 2 + 4 + 2 + 3 * 4
+        # by forks, of which there are two: both parents of one rate, and that of the other; the children of SPEC and the other seed,
+        # third siblings, those with a schedule of their own, and those of the other rate
+        assert len(graph.jobs) == 2 * (2 + 4)
+        # in epochs: three parents; two siblings of the forks at 0 and 1 three times; third siblings; those that start their schedule anew
+        assert graph.steps == two[0].epoch_steps * (3 * 1 + 3 * 2 * (2 + 1) + (2 + 1) + 2 * (2 + 2))
     alone = lmc.fork(OVERLAPPING[2], tmp_path / "alone", progress=False)
     for root in (one, two):
         found = states(root)

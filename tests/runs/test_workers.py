@@ -134,6 +134,13 @@ def test_a_job_whose_report_was_lost_with_its_worker_is_done_all_the_same(monkey
         assert there.timings().kind.tolist() == ["nothing"]
 
 
+def test_who_is_not_needed_ends_without_a_word(capfd):
+    """Workers that are asked to end while they begin; a measurement that is remembered needs none."""
+    with workers.Workers(2):
+        pass
+    assert capfd.readouterr().err == ""
+
+
 def test_two_at_once_have_nothing_to_say_of_each_other(capfd):
     """Dask warns of a port that another one has."""
     with workers.Workers(1) as one, workers.Workers(1) as two:
