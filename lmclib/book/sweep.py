@@ -17,15 +17,15 @@ from lmclib.book.execute import Execution, executed
 from lmclib.book.ledger import part_table
 from lmclib.book.measuring import measure, measured_so_far
 from lmclib.book.sweep_spec import ChapterSweep, ForkSweep, Point, Sweep, fork_spec, sweep_points
+from lmclib.book.train_ahead import train_ahead
 from lmclib.errors import LmcError
 from lmclib.files import written
 from lmclib.runs.family import Family
-from lmclib.runs.group import task_graph
 from lmclib.runs.measuring import Measurement, measurements, over_pairs
 from lmclib.runs.pairs import Pair, sibling_pairs
 from lmclib.runs.plan import Plan
 from lmclib.runs.sweep import training_groups
-from lmclib.runs.workers import Workers, current_workers
+from lmclib.runs.workers import current_workers
 from lmclib.store.address import address
 from lmclib.store.dry_run import NotRun, dry_run
 from lmclib.store.store import Store
@@ -179,7 +179,7 @@ class _Chapter:
         missing = [point for point in points if not self.is_remembered(point)]
         if len(missing) < 2:
             return
-        self._train(missing, workers, progress)
+        train_ahead(self.sweep.chapter, [self._given(point) for point in missing], self.store, workers, progress)
         jobs = {
             workers.submit("point", _measure_point, self.sweep.chapter, self._given(point)): point for point in missing
         }
@@ -188,15 +188,6 @@ class _Chapter:
                 bar.update()
                 if error is not None:
                     self.failed[id(point)] = error
-
-    def _train(self, points: Sequence[Point], workers: Workers, progress: bool) -> None:
-        """Train the networks of all tables that points lack; what else they need, each does by itself."""
-        planned, _, _ = on_stand_ins(lambda: self.on_stand_ins(points), "plan", progress)
-        groups = training_groups(Family(spec, Store(self.store)) for spec in planned.wanted)
-        for group in groups:
-            group.progress = progress
-        with task_graph(groups, workers):
-            pass
 
     def table(self, point: Point) -> pd.DataFrame:
         if (error := self.failed.get(id(point))) is not None:

@@ -21,8 +21,8 @@ def fork(
         spec: the experiment.
         store: where runs are remembered, `data/runs` by default.
         progress: whether to show a progress bar with the time left; or a function of (steps done, steps in all).
-        workers: how many processes of one thread train side by side, on a CPU: for networks that the lock-step of small
-            networks does not take. A run's bits do not depend on their number.
+        workers: how many processes of one thread train side by side, on a CPU; small networks in lock-step in each of them. A run's
+            bits do not depend on their number.
 
     Raises:
         LmcError: a spec that cannot be run, said before any compute.

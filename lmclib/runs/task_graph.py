@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class TaskGraph:
     """Jobs for workers: parents from one fork to the next, their children, and what is measured of them.
 
-    A job trains as many runs in lock-step as a worker has to train anyway, where that is faster. Children wait for their own forks,
-    and a measurement for its own two networks. What is measured goes before what is trained, so that results are there early.
+    A job trains in lock-step as many small networks as its worker would have to train anyway. Children wait for their own forks, and
+    a measurement for its own two networks. What is measured goes before what is trained, so that results are there early.
 
     Args:
         workers: who does the jobs.

@@ -1,4 +1,4 @@
-"""Processes side by side, one thread each: for networks that lock-step does not speed up, and for what is measured of them."""
+"""Processes side by side, one thread each, which train networks and measure what comes of them."""
 
 import logging
 import os
