@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from lmclib.book.kernels import ReadyKernels
 from lmclib.errors import LmcError
 from lmclib.processes import ChildProcesses
 from lmclib.root import ROOT
-from lmclib.runs.workers import Workers, current_workers, stop_if_unwanted
+from lmclib.runs.workers import Workers, current, current_workers, stop_if_unwanted
 
 TRIES = 2  # a kernel can die before it says anything: two kernels sometimes draw the same port
 BAR = "{desc}{percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"  # notebooks take minutes or seconds, so their number says little
@@ -49,7 +49,12 @@ def execute_all(chapters: Sequence[Chapter], parameters: Mapping[str, str]) -> N
     for left in {part for chapter in chapters for part in chapter.folder.glob("*.part.ipynb")}:
         left.unlink()  # by a build that was killed: nobody else builds here now
     missing = [chapter for chapter in chapters if not chapter.executed.exists()]
-    with ReadyKernels([chapter.source for chapter in missing], OWN) as kernels:
+    if not missing:
+        return
+    with (
+        ReadyKernels([chapter.source for chapter in missing], OWN) as kernels,
+        _workers(len(missing)),  # for all waves: to start them takes seconds
+    ):
         for now in sorted({wave(chapter.name) for chapter in missing}):
             together = [chapter for chapter in missing if wave(chapter.name) == now]
             if failures:
@@ -83,16 +88,18 @@ def executed(
     """
     if not todo:
         return
-    there = current_workers()
-    with (
-        nullcontext(there) if there else Workers(min(joblib.cpu_count(), len(todo))) as workers,
-        _Progress(what, todo, workers.n, progress) as bar,
-    ):
+    with _workers(len(todo)) as workers, _Progress(what, todo, workers.n, progress) as bar:
         # by falling priority, as Dask takes what comes within a tenth of a second in any order
         jobs = {workers.submit("notebook", execute, one, REPORTS, priority=-i): one for i, one in enumerate(todo)}
         for one, error in workers.outcomes(jobs, bar.tick):
             bar.ended(one)
             yield one, error
+
+
+def _workers(most: int) -> AbstractContextManager[Workers]:
+    """The current workers, or where there are none as many as there are cores, but no more than there is work for."""
+    there = current_workers()
+    return nullcontext(there) if there else current(Workers(min(joblib.cpu_count(), most)))
 
 
 class _Progress:

@@ -255,10 +255,17 @@ def side_by_side(
     if n == 1 and scheduler is None:
         yield
         return
-    with Workers(n, scheduler, resources) as workers:
+    with current(Workers(n, scheduler, resources)):
+        yield
+
+
+@contextmanager
+def current(workers: Workers) -> Iterator[Workers]:
+    """Within this context these workers are the ones that there are; they begin and end with it."""
+    with workers:
         token = _current.set(workers)
         try:
-            yield
+            yield workers
         finally:
             _current.reset(token)
 
