@@ -87,6 +87,7 @@ _FILES = {
         "LAYERS",
         "LOWER",
         "OTHER_RECIPES",
+        "PREDICTIONS",
         "client_pair_specs",
         "federated_specs",
         "ROBUSTNESS",

@@ -88,6 +88,8 @@ LAYERS = {
         "few_examples": 5_000,
     },
 }
+# predictions of whole networks stand beside those of layers and of networks with batch norm, which are on some images at this scale
+PREDICTIONS = {**LAYERS, "digits": {**LAYERS["digits"], "examples": LAYERS["digits"]["few_examples"]}}
 # with batch norm, where single layers are looked at, of which there must be at least 20; elsewhere the network of the forks has as many
 DEEPER = {"digits": {"model": "resnet14-w8", "lr": 0.1}}
 # a sweep that is there for its timings, which are measured anew each time
