@@ -208,7 +208,7 @@ def measure(
 def _measure(chapter: str, given: dict[str, str], minutes: float, workers: int, in_one_go: bool) -> None:
     from lmclib.book.measuring import measure, measure_for
     from lmclib.book.profiles import COMMITTED
-    from lmclib.book.train_ahead import train_ahead
+    from lmclib.book.work_ahead import work_ahead
     from lmclib.device import default_device
     from lmclib.root import RUNS, from_root
     from lmclib.runs.workers import current_workers, side_by_side
@@ -216,7 +216,7 @@ def _measure(chapter: str, given: dict[str, str], minutes: float, workers: int, 
     if in_one_go:
         with side_by_side(workers):
             if (there := current_workers()) is not None:
-                train_ahead(chapter, [given], from_root(given.get("store") or RUNS), there)
+                work_ahead(chapter, [given], from_root(given.get("store") or RUNS), there)
             measure(chapter, given)
         return
     if given["profile"] == "paper" and default_device().type == "cpu":

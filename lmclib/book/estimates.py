@@ -3,10 +3,10 @@
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import pandas as pd
 import torch
@@ -19,6 +19,7 @@ from lmclib.networks.layers import find_layers
 from lmclib.networks.mlp import MLP
 from lmclib.runs.checkpoints import joined_state
 from lmclib.runs.family import Family
+from lmclib.runs.measuring import Measurement
 from lmclib.runs.plan import Plan
 from lmclib.runs.spec import ForkSpec
 from lmclib.store.address import address
@@ -88,14 +89,32 @@ def estimate(chapter: str, given: Mapping[str, object], progress: bool = False) 
         LmcError: as `measure`.
         NotRun: the chapter measures something other than families of networks alone, and it is missing; beside families it is left out.
     """
-    found, families, (_, missing) = on_stand_ins(lambda: measured_so_far(chapter, given), f"plan {chapter}", progress)
-    if missing and not families:
+    planned = on_stand_ins(lambda: measured_so_far(chapter, given), f"plan {chapter}", progress)
+    _, missing = planned.done
+    if missing and not planned.families:
         raise missing
-    return found
+    return planned.estimate
 
 
-def on_stand_ins(work: Callable[[], Done], what: str, progress: bool = False) -> tuple[Estimate, list[Family], Done]:
-    """Do work on stand-ins, as `estimate` does: what it would cost, the experiments that it would want, and what it returned.
+@dataclass(frozen=True)
+class Planned(Generic[Done]):
+    """What work on stand-ins would be.
+
+    Attributes:
+        estimate: what it would cost.
+        families: the experiments that it would want.
+        measurements: what it would measure of pairs of networks, whether it is remembered or not.
+        done: what it returned.
+    """
+
+    estimate: Estimate
+    families: Sequence[Family]
+    measurements: Sequence[Measurement]
+    done: Done
+
+
+def on_stand_ins(work: Callable[[], Done], what: str, progress: bool = False) -> Planned[Done]:
+    """Do work on stand-ins, as `estimate` does, to see what it would be.
 
     Args:
         work: what trains and measures.
@@ -106,7 +125,7 @@ def on_stand_ins(work: Callable[[], Done], what: str, progress: bool = False) ->
     with bar, dry_run(_Estimating(bar.update)) as estimating, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is judged are stand-ins
         done = work()
-    return estimating.estimate, estimating.families, done
+    return Planned(estimating.estimate, estimating.families, estimating.measurements, done)
 
 
 class _Estimating(DryRun):

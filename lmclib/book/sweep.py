@@ -17,7 +17,7 @@ from lmclib.book.execute import Execution, executed
 from lmclib.book.ledger import part_table
 from lmclib.book.measuring import measure, measured_so_far
 from lmclib.book.sweep_spec import ChapterSweep, ForkSweep, Point, Sweep, fork_spec, sweep_points
-from lmclib.book.train_ahead import train_ahead
+from lmclib.book.work_ahead import work_ahead
 from lmclib.errors import LmcError
 from lmclib.files import written
 from lmclib.runs.family import Family
@@ -93,8 +93,8 @@ class Swept:
         remembered, estimate, hours = sum(self.kind.is_remembered(point) for point in known), None, None
         families = list(self.kind.families)
         if remembered < len(self.points):
-            found, families, _ = on_stand_ins(lambda: self.kind.on_stand_ins(self.points), "estimate", progress)
-            estimate = found if families else None  # something else than networks on images
+            planned = on_stand_ins(lambda: self.kind.on_stand_ins(self.points), "estimate", progress)
+            estimate = planned.estimate if families else None  # something else than networks on images
         runs = _runs(families)
         if sum(runs.values()) < len(runs):
             hours = left_to_train(families)[1]
@@ -173,13 +173,13 @@ class _Chapter:
             measured_so_far(self.sweep.chapter, self._given(point))
 
     def prepare(self, points: Sequence[Point], progress: bool) -> None:
-        """With workers: train all that points lack as one graph, then have each point measured by a worker."""
+        """With workers: train and measure what points lack as one graph, then have each put together by a worker."""
         if (workers := current_workers()) is None:
             return
         missing = [point for point in points if not self.is_remembered(point)]
         if len(missing) < 2:
             return
-        train_ahead(self.sweep.chapter, [self._given(point) for point in missing], self.store, workers, progress)
+        work_ahead(self.sweep.chapter, [self._given(point) for point in missing], self.store, workers, progress)
         jobs = {
             workers.submit("point", _measure_point, self.sweep.chapter, self._given(point)): point for point in missing
         }

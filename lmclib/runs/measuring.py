@@ -18,6 +18,7 @@ from lmclib.runs.family import Family
 from lmclib.runs.group import task_graph
 from lmclib.runs.pairs import LAST, Pair, cube_between
 from lmclib.runs.spec import ForkSpec
+from lmclib.runs.task_graph import TaskGraph
 from lmclib.runs.workers import Workers, current_workers
 from lmclib.store.dry_run import NotRun, current_dry_run
 from lmclib.store.roots import Code
@@ -65,9 +66,11 @@ def over_pairs(
     what = f"{name.replace('_', ' ')} ({split}, {norm_stats})"
     given = [{**options, option: value} for option, values in each.items() for value in values] if each else [options]
     jobs = measurements(pairs, measure, split, norm_stats, examples, given, layers=layers)
+    if (dry := current_dry_run()) is not None:
+        dry.measurements += jobs
     unit = "pair" if each is None else "measurement"
-    with tqdm(total=len(jobs), desc=what, unit=unit, disable=not progress or current_dry_run() is not None) as bar:
-        if (workers := current_workers()) is not None and current_dry_run() is None:
+    with tqdm(total=len(jobs), desc=what, unit=unit, disable=not progress or dry is not None) as bar:
+        if (workers := current_workers()) is not None and dry is None:
             _measure_side_by_side(jobs, workers, bar.update)
         for job in jobs:
             try:
@@ -173,6 +176,24 @@ class Measurement:
         """The columns that tell its rows from those of others."""
         return {**self.pair.labels, "split": self.split, "norm_stats": self.norm_stats}
 
+    @property
+    def is_known_to_workers(self) -> bool:
+        """Whether workers know its function, which a reader's own they do not."""
+        return self.measure.__module__.startswith("lmclib.")
+
+    def hand_to(self, graph: TaskGraph, ahead: bool = False) -> None:
+        """Have a worker measure and remember it, once its networks are trained.
+
+        Args:
+            graph: of jobs for workers.
+            ahead: whether somebody asks for it later, and is told then what goes wrong.
+        """
+        pair, store = self.pair, self.pair.families[0].store
+        specs, where = tuple(family.spec for family in pair.families), (str(store.root), str(store.results.root))
+        how = self.measure, self.split, self.norm_stats, self.examples, self.options, self.layers
+        place = pair.fork_epoch, pair.epoch, pair.children
+        graph.measure(pair, _measure_part, specs, where, place, how, Exception if ahead else Diverged)
+
     def table(self) -> pd.DataFrame:
         """The table, remembered or measured."""
         return self.pair.families[0].store.table(self.question, self._measured)
@@ -199,24 +220,20 @@ def _watched(loss: Callable[..., Tensor], watch: Callable[[], None]) -> Callable
 
 def _measure_side_by_side(jobs: Sequence[Measurement], workers: Workers, on_done: Callable[[], object]) -> None:
     """Have workers train, measure and remember what is missing. Functions of a reader's own are left to this process, which alone knows them."""
-    if not jobs or not jobs[0].measure.__module__.startswith("lmclib."):
-        return
-    missing = [job for job in jobs if not job.is_remembered]
+    missing = [job for job in jobs if job.is_known_to_workers and not job.is_remembered]
     groups = dict.fromkeys(family.group for job in missing for family in job.pair.families if family.group is not None)
     with task_graph(groups, workers, on_done) as graph:
         for job in missing:
-            pair, specs = job.pair, tuple(family.spec for family in job.pair.families)
-            store = pair.families[0].store
-            where = str(store.root), str(store.results.root)
-            how = job.measure, job.split, job.norm_stats, job.examples, job.options, job.layers
-            graph.measure(pair, _measure_part, specs, where, (pair.fork_epoch, pair.epoch, pair.children), how)
+            job.hand_to(graph)
 
 
-def _measure_part(specs: tuple[ForkSpec, ForkSpec], where: tuple[str, str], place: tuple, how: tuple) -> None:
-    """Measure and remember in a worker; a network that diverged is said by whoever asked."""
+def _measure_part(
+    specs: tuple[ForkSpec, ForkSpec], where: tuple[str, str], place: tuple, how: tuple, passed_over: type[Exception]
+) -> None:
+    """Measure and remember in a worker; what is passed over, as a network that diverged, is said by whoever asks for the table."""
     measure, split, norm_stats, examples, options, layers = how
     pair = Pair(tuple(_family(spec, *where) for spec in specs), *place)
-    with suppress(Diverged):
+    with suppress(passed_over):
         for job in measurements([pair], measure, split, norm_stats, examples, [options], layers=layers):
             job.table()
 

@@ -20,6 +20,7 @@ class DryRun:
 
     Attributes:
         families: the forking experiments.
+        measurements: what was to be measured of pairs of networks, whether it is remembered or not.
         tables: the folders of the tables.
         changed: the tables that other code than today's computed, and the questions that they answer.
         judged: the rows of the ledger, as far as they could be judged.
@@ -27,6 +28,7 @@ class DryRun:
 
     def __init__(self):
         self.families: list = []
+        self.measurements: list = []
         self.tables: list[Path] = []
         self.changed: list[tuple[Answer, Question]] = []
         self.judged: list[dict] = []
