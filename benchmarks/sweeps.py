@@ -18,6 +18,7 @@ import lmclib as lmc
 from lmclib.book.measuring import measure
 from lmclib.book.timed_sweep import READY, efficiency, timed_sweep
 from lmclib.files import read_json
+from lmclib.networks.stacked import MEMBERS
 from lmclib.runs.workers import Workers
 from lmclib.store.dry_run import dry_run
 from lmclib.store.results import committed_results
@@ -37,7 +38,7 @@ def main() -> None:
     size, files = store_share(bench)
     remembered(bench)
     per_job, memory = scheduling(bench)
-    jobs = 1.5  # a run, and half a measurement: a parent and two siblings are measured once a fork
+    jobs = 1 / MEMBERS + 0.5  # a run's part of a full stack, and half a measurement: two siblings are measured once
     on_paper = {
         "one scheduler's time": (jobs * MILLION * per_job / 3600, "hours"),
         "one scheduler's memory": (jobs * MILLION * memory / 1e9, "GB"),
