@@ -158,7 +158,8 @@ def energy_matrix(energies: Energies, sets: pd.DataFrame) -> alt.Chart:
     full, off = float(both.sum()), float(both.trace() / both.sum())
     found = float(sets[sets.set == "1" * depth].loss_barrier.item())
     said = "isValid(measured[ticked]) ? format(measured[ticked], '.2~g') + ' nats' : 'not measured'"
-    title = f"[count + ' of {depth} layers ticked: predicted ' + format(predicted, '.2~g') + ' nats', 'as published, actual ' + ({said})]"
+    # short lines: beside them is the page's button
+    title = f"[count + ' of {depth} layers ticked', 'predicted ' + format(predicted, '.2~g') + ' nats as published', 'actual ' + ({said})]"
     words = (
         f"Matrix of cross-layer energies, and bars of the predicted and actual barrier of the ticked layers. With all layers ticked, as "
         f"at first, {full:.2f} nats are predicted and {found:.2f} measured; single layers make {off:.0%} of the prediction."
