@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from importlib.util import find_spec
+from multiprocessing import get_all_start_methods
 from pathlib import Path
 from subprocess import Popen
 from typing import TYPE_CHECKING, NamedTuple
@@ -35,6 +36,7 @@ RARELY = {
 # Dask without last words: what is asked to end while it begins would say so with a traceback and a warning. What goes wrong is raised
 # here, and what jobs warn of is said where they are waited for
 QUIET = "import sys; sys.excepthook = lambda *error: None; from dask.__main__ import main; main()"
+FORKED = "forkserver"  # a way of Python's to start processes, on Linux and macOS
 REACHED = 10  # seconds within which a scheduler that is there answers
 
 
@@ -282,8 +284,11 @@ def _start_dask(processes: ChildProcesses, found: Path, workers: int) -> list[Po
         **os.environ,
         **RARELY,
         "DASK_LOGGING__DISTRIBUTED": "critical",  # what goes wrong is raised here
+        "DASK_LOGGING__ASYNCIO": "critical",
         "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "None",  # who is silent may be paused; whose process ends is known at once
     }
+    if FORKED in get_all_start_methods():  # workers that are forks of one process import Dask once
+        environment["DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD"] = FORKED
     meeting = ["--scheduler-file", str(found), "--host", "127.0.0.1"]
     dashboard = ["--dashboard-address", "127.0.0.1:0"]  # any free port, as others may run workers of their own
     if not _has_bokeh():

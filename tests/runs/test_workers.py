@@ -40,7 +40,7 @@ def test_whoever_is_killed_leaves_no_worker_working(tmp_path):
         lines = commands(environment)
         return (
             sum("dask" in line and "processes.py" not in line for line in lines) == 2
-            and sum("spawn_main" in line for line in lines) >= 2
+            and sum("forkserver" in line for line in lines) == 3  # what is forked, and two forks
         )
 
     until(there, 120, "Dask's scheduler, its nannies and two workers are there")
