@@ -39,8 +39,8 @@ def test_whoever_is_killed_leaves_no_worker_working(tmp_path):
     def there():
         lines = commands(environment)
         return (
-            sum("dask" in line and "processes.py" not in line for line in lines) == 2
-            and sum("forkserver" in line for line in lines) == 3  # what is forked, and two forks
+            sum("dask.__main__" in line and "processes.py" not in line for line in lines) == 2
+            and sum("multiprocessing.forkserver" in line for line in lines) == 3  # what is forked, and two forks
         )
 
     until(there, 120, "Dask's scheduler, its nannies and two workers are there")
