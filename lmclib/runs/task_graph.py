@@ -33,9 +33,8 @@ class TaskGraph:
         self.workers, self.steps = workers, 0
         self.jobs: dict[Future, int | None] = {}  # the steps that each takes; None is a measurement
         self.last: dict[str, Future] = {}  # by address: the last job that trains a run
-        self.forks: dict[
-            tuple[str, int], Future
-        ] = {}  # by a parent's address and a step: the job after which that fork is stored
+        # by a parent's address and a step: the job after which that fork is stored
+        self.forks: dict[tuple[str, int], Future] = {}
         self.wanted: dict[str, set[int]] = {}  # by address: the checkpoints of a child after its last job
 
     def train(self, plans: Iterable[Plan]) -> None:
