@@ -10,10 +10,12 @@ from typing import Generic, TypeVar
 
 import pandas as pd
 import torch
+from torch import nn
 from tqdm.auto import tqdm
 
 from lmclib.book.cost import H100, Forward, Rates, forward_cost
 from lmclib.book.measuring import measured_so_far
+from lmclib.cube.statistics import tracked_norms
 from lmclib.data.dataset import Dataset, Split
 from lmclib.networks.layers import find_layers
 from lmclib.networks.mlp import MLP
@@ -150,7 +152,7 @@ class _Estimating(DryRun):
             for sibling in range(family.spec.siblings):
                 self.owner[family.child_name(step, sibling)] = family
         self.owner[family.parent_name] = family
-        family.model = MLP((1, 1, 1), len(family.card.classes), (1,) * (self.depths[key] - 1), "tanh")
+        family.model = _stand_in_network(family, self.depths[key])
         family.data = _stand_in(family)
         family.load = lambda at, name: self._state(family, at, name)
 
@@ -205,6 +207,14 @@ def _children(family: Family) -> list[tuple[int, int]]:
     return [(step, sibling) for step in family.fork_steps for sibling in range(family.spec.siblings)]
 
 
+def _stand_in_network(family: Family, depth: int) -> MLP:
+    """As many layers as the family's own network, of one neuron each; it keeps running statistics if that does."""
+    network = MLP((1, 1, 1), len(family.card.classes), (1,) * (depth - 1), "tanh")
+    if tracked_norms(family.model):
+        network.body.append(nn.BatchNorm1d(1, affine=False))  # no layer of its own, as it has no parameter
+    return network
+
+
 def _stand_in(family: Family) -> Dataset:
     g, classes = torch.Generator().manual_seed(0), family.card.classes
     parts = [
@@ -214,8 +224,10 @@ def _stand_in(family: Family) -> Dataset:
     return Dataset(family.card.label, classes, *parts)
 
 
-def _random_state(model: torch.nn.Module, name: str) -> dict[str, torch.Tensor]:
+def _random_state(model: nn.Module, name: str) -> dict[str, torch.Tensor]:
+    """Weights by the name, and the statistics that a new network has."""
     g = torch.Generator().manual_seed(int(name[:15], 16))
-    return {
-        key: torch.randn(prod(value.shape), generator=g).view(value.shape) for key, value in model.state_dict().items()
+    drawn = {
+        key: torch.randn(prod(value.shape), generator=g).view(value.shape) for key, value in model.named_parameters()
     }
+    return {**model.state_dict(), **drawn}

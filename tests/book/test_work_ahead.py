@@ -17,8 +17,8 @@ GIVEN = {"profile": "smoke", "model": "mlp-4", "fork_epochs": [0, 1], "seeds": 2
 RECIPE = lmc.Recipe(epochs=2, batch_size=128, milestones=(1,))
 
 
-def planned(given):
-    return on_stand_ins(lambda: measured_so_far(CHAPTER, given), "plan")
+def planned(given, chapter=CHAPTER):
+    return on_stand_ins(lambda: measured_so_far(chapter, given), "plan")
 
 
 def test_cells_find_all_that_they_measure_of_pairs(tmp_path, monkeypatch):
@@ -37,6 +37,13 @@ def test_cells_find_all_that_they_measure_of_pairs(tmp_path, monkeypatch):
     # in this process only what is not of pairs is left
     monkeypatch.setattr("lmclib.runs.measuring.Measurement._measured", None)
     measure(CHAPTER, given)
+
+
+@pytest.mark.parametrize(("model", "both"), [("vgg11-w4", True), ("vgg11-w4-none", False)])
+def test_tables_of_recomputed_statistics_are_found_where_a_network_keeps_some(model, both, tmp_path):
+    given = {"profile": "smoke", "model": model, "epochs": 1, "store": str(tmp_path)}
+    found = {job.norm_stats for job in planned(given, "architectures").measurements}
+    assert found == ({"interpolate", "recompute"} if both else {"interpolate"})
 
 
 def test_what_goes_wrong_ahead_is_told_by_who_asks_for_it(tmp_path):

@@ -172,7 +172,7 @@ def test_a_run_takes_a_snapshot_of_the_controls(explorers):
     def meddle():
         explorer.controls.seed.value = 7
 
-    changed = once(explorer.bar, "value", lambda value: 100 < value < 900, meddle)
+    changed = once(explorer.said, "value", lambda said: said.startswith("training"), meddle)
     explorers.run(explorer)
     assert changed
     assert set(explorer.table.seed) == {0}
