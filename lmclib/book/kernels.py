@@ -4,6 +4,8 @@ Importing PyTorch, the library and Altair takes some seconds of a core, and a bo
 """
 
 import ast
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -15,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from multiprocessing import get_context
 from pathlib import Path
 
 from lmclib.book.chapters import code_cells
@@ -67,6 +70,7 @@ def serve(door: str, notebooks: Sequence[Path]) -> None:
         entrance.bind(door)
         entrance.listen()
         _import_as(notebooks)
+        gc.freeze()  # what is there for good is not looked through again in every fork
         watched.register(entrance, selectors.EVENT_READ, lambda: _admit(entrance, watched))
         while True:
             watched.select()[0][0].data()  # one, as it may settle the others
@@ -79,19 +83,17 @@ def _admit(entrance: socket.socket, watched: selectors.BaseSelector) -> None:
     if not said:  # it is gone
         line.close()
         return
-    if (pid := os.fork()) == 0:
-        line.close()
-        _leave(watched)
-        _become_kernel(**json.loads(said), outputs=heard)
+    kernel = get_context("fork").Process(target=_become_kernel, args=(line, watched, heard), kwargs=json.loads(said))
+    kernel.start()
     for one in heard:
         os.close(one)
-    line.send(str(pid).encode())
-    ended = os.pidfd_open(pid)
+    line.send(str(kernel.pid).encode())
+    ended = os.pidfd_open(kernel.pid)
 
     def report() -> None:
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        kernel.join()
         with suppress(OSError):  # who asked is gone
-            line.send(str(status).encode())
+            line.send(str(kernel.exitcode).encode())
         for one in (ended, line):
             watched.unregister(one)
         os.close(ended)
@@ -128,9 +130,22 @@ def _import_as_cell(tree: ast.Module, library: object) -> None:
             getattr(library, node.attr, None)
 
 
-def _become_kernel(command: Sequence[str], environment: Mapping[str, str], folder: str, outputs: Sequence[int]) -> None:
-    """Go on as the kernel of a command, in a session of its own, to the end of the process."""
+def _become_kernel(
+    line: socket.socket,
+    watched: selectors.BaseSelector,
+    outputs: Sequence[int],
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: str,
+) -> None:
+    """Go on as the kernel of a command, in a session of its own, to the end of the process.
+
+    That is at once, as of all forks of `multiprocessing`: to take an interpreter down that has PyTorch, module by module, takes over a
+    second of a core.
+    """
     end_with_parent()
+    line.close()
+    _leave(watched)
     os.setsid()
     for own, given in zip((1, 2), outputs, strict=True):
         os.dup2(given, own)
@@ -140,8 +155,10 @@ def _become_kernel(command: Sequence[str], environment: Mapping[str, str], folde
     os.chdir(folder)
     _, _, module, *arguments = command  # python -m MODULE …
     sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-    sys.exit()
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    finally:
+        atexit._run_exitfuncs()  # which such a fork leaves out
 
 
 if __name__ == "__main__":

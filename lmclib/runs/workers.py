@@ -13,14 +13,15 @@ from importlib.util import find_spec
 from multiprocessing import get_all_start_methods
 from pathlib import Path
 from subprocess import Popen
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pandas as pd
 
-from lmclib.device import compute_quietly, default_device
+from lmclib.device import default_device
 from lmclib.errors import LmcError, first_line
 from lmclib.processes import ChildProcesses
+from lmclib.runs.job import Report, do, packed
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -146,7 +147,7 @@ class Workers:
         how = {"key": f"{kind}-{uuid4().hex}", "priority": priority, "pure": False}
         if self.resources:
             how["resources"] = self.resources
-        return self.client.submit(_done, job, given, list(after), **how)
+        return self.client.submit(do, packed(job, given), list(after), **how)
 
     def timings(self) -> pd.DataFrame:
         """When each job that was waited for was done, by the clock of its worker: measured anew each time, never remembered.
@@ -214,7 +215,7 @@ class Workers:
         if lost or any(process.poll() is not None for process in self.dask):
             raise self._gone()
 
-    def _report(self, job: "Future") -> "_Report | Exception":
+    def _report(self, job: "Future") -> "Report | Exception":
         """What a job reports, or what went wrong in it. One whose report was lost with its worker has been done again meanwhile."""
         from distributed import CancelledError, KilledWorker
         from distributed.comm import CommClosedError
@@ -319,24 +320,3 @@ def stop_if_unwanted() -> None:
 
 def _has_bokeh() -> bool:
     return find_spec("bokeh") is not None
-
-
-class _Report(NamedTuple):
-    """What is known of a job that was done. The scheduler's own notes shift times by guesses at the difference between clocks."""
-
-    warnings: list[str]
-    worker: str
-    start: float
-    stop: float
-
-
-def _done(job: Callable[..., None], given: Sequence, after: Sequence) -> _Report:
-    """Do a job in a worker."""
-    from distributed import get_worker
-
-    compute_quietly()
-    start = time.time()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        job(*given)
-    return _Report([str(warning.message) for warning in caught], get_worker().address, start, time.time())
