@@ -36,8 +36,10 @@ RARELY = {
 }
 # Dask without last words: what is asked to end while it begins would say so with a traceback and a warning. What goes wrong is raised
 # here, and what jobs warn of is said where they are waited for
-QUIET = "import sys; sys.excepthook = lambda *error: None; from dask.__main__ import main; main()"
+QUIET = "import sys; sys.excepthook = lambda *error: None; from dask.__main__ import main; {first}main()"
 FORKED = "forkserver"  # a way of Python's to start processes, on Linux and macOS
+# what workers that are forks of one process have in common, in place of Dask's own choice, which has no PyTorch
+SHARED = "from distributed.utils import get_mp_context; get_mp_context().set_forkserver_preload(['distributed', 'lmclib.runs.joint']); "
 REACHED = 10  # seconds within which a scheduler that is there answers
 
 
@@ -280,7 +282,7 @@ def current_workers() -> Workers | None:
 
 def _start_dask(processes: ChildProcesses, found: Path, workers: int) -> list[Popen]:
     """Start Dask's scheduler and workers, which meet where `found` says."""
-    dask = [sys.executable, "-W", "ignore", "-c", QUIET]
+    python, first = [sys.executable, "-W", "ignore", "-c"], ""
     environment = {
         **os.environ,
         **RARELY,
@@ -289,15 +291,15 @@ def _start_dask(processes: ChildProcesses, found: Path, workers: int) -> list[Po
         "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "None",  # who is silent may be paused; whose process ends is known at once
     }
     if FORKED in get_all_start_methods():  # workers that are forks of one process import Dask once
-        environment["DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD"] = FORKED
+        environment["DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD"], first = FORKED, SHARED
     meeting = ["--scheduler-file", str(found), "--host", "127.0.0.1"]
     dashboard = ["--dashboard-address", "127.0.0.1:0"]  # any free port, as others may run workers of their own
     if not _has_bokeh():
         dashboard.append("--no-dashboard")
     size = ["--nworkers", str(workers), "--nthreads", "1", "--local-directory", str(found.parent)]
     commands = [
-        [*dask, "scheduler", *meeting, *dashboard, "--port", "0"],
-        [*dask, "worker", *meeting, "--no-dashboard", *size],
+        [*python, QUIET.format(first=""), "scheduler", *meeting, *dashboard, "--port", "0"],
+        [*python, QUIET.format(first=first), "worker", *meeting, "--no-dashboard", *size],
     ]
     return [processes.start(command, env=environment) for command in commands]
 
