@@ -32,6 +32,8 @@ Done = TypeVar("Done")
 # how far from the least possible a run is taken to be: training as 0.35 s for an epoch of ResNet-20 that could take 0.06 s;
 # forward passes of large batches come closer
 SLACK = {"training": 6, "measuring": 2}
+# what tells tables apart that on stand-ins are one: of which networks, on which images and by which statistics
+APART = ("children", "parent", "step", "epoch", "epochs", "split", "examples", "norm_stats")
 
 
 @dataclass
@@ -161,7 +163,7 @@ class _Estimating(DryRun):
         description = question.description
         names = description.get("children") or [description.get("parent")]
         family = self.owner.get(names[0])
-        alike = {k: v for k, v in description.items() if k not in ("children", "parent", "step", "epoch", "epochs")}
+        alike = {k: v for k, v in description.items() if k not in APART}
         if family is None:  # no measurement of networks, so nothing can stand in for it
             return super().table(found, question, compute)
         key = json.dumps([alike, family.spec.model, description.get("epochs")])
