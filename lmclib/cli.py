@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from lmclib import checkpoint_commands, sweep_commands
 from lmclib.errors import LmcError
+from lmclib.processes import leave
 
 FAILED, UNFINISHED = 1, 3  # exit statuses, beside 0 and typer's own 2 for wrong use
 BOOK, KEPT = "The book", "Results and store"  # panels of the help page
@@ -139,7 +140,10 @@ app.add_typer(store_app, name="store", rich_help_panel=KEPT, no_args_is_help=Tru
 
 def main() -> None:
     """Run the command line; the process ends with its exit status."""
-    app(prog_name="lmclib")
+    try:
+        app(prog_name="lmclib")
+    except SystemExit as end:
+        leave(end.code or 0)
 
 
 @app.command(rich_help_panel=BOOK)

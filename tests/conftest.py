@@ -1,6 +1,7 @@
 """Shared by all tests: one thread, and the book built once at profile smoke."""
 
 import functools
+import gc
 import http.server
 import os
 import subprocess
@@ -17,6 +18,13 @@ from real_lab import chromium
 from lmclib.root import ROOT
 
 torch.set_num_threads(1)  # tests run side by side, a process a core
+gc.disable()  # nothing of what is imported is garbage
+
+
+def pytest_collection_finish() -> None:
+    """From here on there is garbage, but what was imported need not be looked through for it."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import pytest
 from tagged import alive, bounded, commands, tagged_environment, until
 
 from lmclib.processes import ChildProcesses
+from lmclib.root import ROOT
 
 # a child with a child in a session of its own that does not want to end, and one whose parent is gone
 STUBBORN = textwrap.dedent("""
@@ -149,3 +150,26 @@ def test_a_low_priority_is_that_of_the_session_too():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split()[1:] == ["nice", "7"]
+
+
+def test_who_leaves_waits_for_threads_runs_exit_handlers_and_has_said_all():
+    code = (
+        "import atexit, threading, time\n"
+        "from lmclib.processes import leave\n"
+        "atexit.register(print, 'handled')\n"
+        "threading.Thread(target=lambda: (time.sleep(0.3), print('waited for'))).start()\n"
+        "leave(3)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "waited for\nhandled\n", "")
+
+
+def test_who_leaves_while_nobody_reads_any_more_says_nothing():
+    code = "import sys; from lmclib.processes import leave; sys.stdout.write('a' * 10); sys.stdin.read(); leave(0)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0

@@ -69,8 +69,10 @@ def serve(door: str, notebooks: Sequence[Path]) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as entrance, selectors.DefaultSelector() as watched:
         entrance.bind(door)
         entrance.listen()
+        gc.disable()  # nothing of what is imported is garbage
         _import_as(notebooks)
-        gc.freeze()  # what is there for good is not looked through again in every fork
+        gc.freeze()  # and it is not looked through again in every fork
+        gc.enable()
         watched.register(entrance, selectors.EVENT_READ, lambda: _admit(entrance, watched))
         while True:
             watched.select()[0][0].data()  # one, as it may settle the others
