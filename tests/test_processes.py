@@ -165,7 +165,7 @@ def test_who_leaves_waits_for_threads_runs_exit_handlers_and_has_said_all():
 
 
 def test_who_leaves_while_nobody_reads_any_more_says_nothing():
-    code = "import sys; from lmclib.processes import leave; sys.stdout.write('a' * 10); sys.stdin.read(); leave(0)"
+    code = "import sys; from lmclib.processes import leave; sys.stdin.read(); print('said'); leave(0)"
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
