@@ -166,9 +166,9 @@ def test_who_leaves_waits_for_threads_runs_exit_handlers_and_has_said_all():
 
 def test_who_leaves_while_nobody_reads_any_more_says_nothing():
     code = "import sys; from lmclib.processes import leave; sys.stdin.read(); print('said'); leave(0)"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # what is said last is
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=kept, **pipes) as process:
         process.stdout.close()
         process.stdin.close()
         assert process.stderr.read() == b""
