@@ -27,6 +27,11 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    """Libraries that count what is left of them find nothing."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def book(tmp_path_factory) -> Path:
     """The folder of a book built from the sources at profile smoke: `html/`, `executed/` and its `store/`.
