@@ -70,7 +70,7 @@ def against_fork(table: pd.DataFrame) -> alt.Chart:
     first = said[cases[0]]
     title = f"{cases[0].capitalize()}: Proposition 1 is off by {first.relative_error:.0%} in the median"
     if first.n >= FEWEST and np.isfinite(first.spearman):
-        title += f", with rank correlation {first.spearman:.2f} over {first.n} pairs"
+        title += f", with rank correlation {first.spearman:.2f} over {first.n:.0f} pairs"
     words = "Predicted and actual loss barriers against the fork epoch. Proposition 1: " + "; ".join(
         f"{case}, rank correlation {_rho(a.spearman if a.n >= FEWEST else np.nan)}, median relative error {a.relative_error:.0%}"
         for case, a in said.items()

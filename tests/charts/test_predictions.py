@@ -41,6 +41,12 @@ def test_the_triptych_never_rescales_and_ranks_within_the_fork_that_it_shows():
     assert scales[0] == scales[1]  # both in nats
 
 
+def test_the_title_of_predictions_counts_the_pairs_that_it_ranks():
+    table = compared_table().assign(case=lambda rows: rows.what)
+    title = " ".join(predictions.against_fork(table).to_dict()["title"]["text"])
+    assert "over 9 pairs" in title  # three seeds of three forks
+
+
 def test_no_set_of_ticked_layers_leaves_the_scales_of_the_energy_matrix(energies, sets):
     spec = predictions.energy_matrix(energies, sets).to_dict()
     assert_scales_stay(spec)
