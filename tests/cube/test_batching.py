@@ -23,7 +23,7 @@ def test_a_cube_leaves_nothing_on_another_device(other_device, shape):
 
 @pytest.mark.filterwarnings("ignore:for .*copying from a non-meta parameter")
 def test_derivatives_leave_nothing_on_another_device(other_device):
-    net = build_model("resnet8-w4", (1, 8, 8), 10)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 10))
     x, y = torch.zeros(6, 1, 8, 8), torch.zeros(6, dtype=torch.long)
     cube = lmc.LayerCube(net, *random_states(net), (x, y), device=other_device)
     n = len(cube.layers)

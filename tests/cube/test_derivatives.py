@@ -149,7 +149,7 @@ def test_what_has_no_derivative_says_so():
 
 
 NETWORKS = {
-    "vision transformer": lambda: VisionTransformer(8, 4, 2, 2, 8, 16, num_classes=10),
+    "vision transformer": lambda: VisionTransformer(8, 4, 1, 2, 8, 16, num_classes=10),
     "weight norm": lambda: nn.Sequential(
         nn.Flatten(), weight_norm(nn.Linear(192, 6)), nn.Tanh(), weight_norm(nn.Linear(6, 10))
     ),
