@@ -131,8 +131,8 @@ def end_with_parent() -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """End this process as `sys.exit` does, but do not take its interpreter down, module by module: where PyTorch is loaded that takes
-    half a second of a core, and nothing is owed to anyone. As `multiprocessing` ends its forks.
+    """End this process as `sys.exit` does, but do not take its interpreter down, module by module, which takes long where PyTorch is
+    loaded and serves nobody. As `multiprocessing` ends its forks.
     """
     threading._shutdown()  # waits for threads that are to be waited for
     atexit._run_exitfuncs()

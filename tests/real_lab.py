@@ -16,7 +16,14 @@ from lmclib.book.pdf import BROWSERS
 from lmclib.root import ROOT
 
 PATIENCE = 240_000  # milliseconds that anything may take on a machine that is busy with other things
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # nothing but this machine is reached
+)
 QUIET = "home/config/lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
 
 UNTIL_IT_TAKES_CELLS = """async () => {

@@ -142,8 +142,8 @@ def _become_kernel(
 ) -> None:
     """Go on as the kernel of a command, in a session of its own, to the end of the process.
 
-    That is at once, as of all forks of `multiprocessing`: to take an interpreter down that has PyTorch, module by module, takes over a
-    second of a core.
+    That is at once, as of all forks of `multiprocessing`: papermill would wait while an interpreter that has PyTorch is taken down,
+    module by module.
     """
     end_with_parent()
     line.close()

@@ -290,7 +290,7 @@ def _start_dask(processes: ChildProcesses, found: Path, workers: int) -> list[Po
         "DASK_LOGGING__ASYNCIO": "critical",
         "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "None",  # who is silent may be paused; whose process ends is known at once
     }
-    if FORKED in get_all_start_methods():  # workers that are forks of one process import Dask once
+    if FORKED in get_all_start_methods():  # workers that are forks of one process import nothing twice
         environment["DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD"], first = FORKED, SHARED
     meeting = ["--scheduler-file", str(found), "--host", "127.0.0.1"]
     dashboard = ["--dashboard-address", "127.0.0.1:0"]  # any free port, as others may run workers of their own

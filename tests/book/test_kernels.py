@@ -94,6 +94,12 @@ def test_it_has_the_environment_the_folder_and_the_outputs_of_who_asks(modules, 
     assert capfd.readouterr().out == f"here {os.getcwd()}\n"
 
 
+def test_its_exit_handlers_run(modules, door, capfd):
+    (modules / "handles.py").write_text("import atexit\natexit.register(print, 'handled')\nprint('done')\n")
+    assert asked(door, "handles").wait() == 0
+    assert capfd.readouterr().out == "done\nhandled\n"
+
+
 @pytest.mark.parametrize("who", ["asked", "was asked"])
 def test_it_ends_with_who_asked_and_with_who_was_asked(who, tmp_path):
     (tmp_path / "stays.py").write_text("import time\ntime.sleep(600)\n")
