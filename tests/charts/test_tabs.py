@@ -1,8 +1,12 @@
 """One figure at several scales."""
 
+import re
+
 import lmclib as lmc
 from lmclib.book import results
+from lmclib.book.architectures import NETWORKS
 from lmclib.charts.tabs import Tabs
+from lmclib.root import ROOT
 from lmclib.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=2, batch_size=128, milestones=(1,))
@@ -39,3 +43,15 @@ def test_a_scale_that_was_not_run_has_no_tab_and_is_said(book):
     page = (book / "html/book/robustness.html").read_text()
     assert page.count('class="lmc-pane"') == page.count('class="lmc-tabs"') > 0
     assert "<code>lmclib plan robustness</code>" in page
+
+
+def test_every_tab_that_a_figure_may_have_shows_its_pane():
+    """The most are in the chapter on architectures: a tab for each network, and one for each that is committed beside."""
+    shown = re.findall(
+        r"input:nth-of-type\((\d+)\):checked ~ \.lmc-pane:nth-of-type\(\1\)",
+        (ROOT / "book/vendor/book.css").read_text(),
+    )
+    committed = [*(ROOT / "data/results/chapters").glob("*/architectures*.json")]
+    most = max(map(len, NETWORKS.values())) + len(committed)
+    assert [int(n) for n in shown] == list(range(1, len(shown) + 1))
+    assert most <= len(shown)
