@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import reduce
 from itertools import combinations
+from math import prod
 
 import numpy as np
 import pandas as pd
@@ -82,7 +83,8 @@ def evaluate(curve: sympy.Expr, alphas: np.ndarray) -> np.ndarray:
 def hierarchy(minima: Sequence[float]) -> pd.DataFrame:
     r"""The barrier $\max_\alpha B(\alpha)$ between every two minima of their product of quadratics.
 
-    The loss is zero at both ends, so the barrier is its highest stationary value in between; rounded to nine digits.
+    The loss is zero at both ends, so the barrier is its highest stationary value in between, rounded to nine digits; and the slope is,
+    so proposition 1 at α = ½ is $\tfrac1{16} \Delta^2 (H_1 + H_2)$.
 
     Returns:
         One row a pair, by distance: `from`, `to`, `distance`, `barrier`, and at α = ½ `predicted` (proposition 1).
@@ -91,18 +93,17 @@ def hierarchy(minima: Sequence[float]) -> pd.DataFrame:
         >>> hierarchy([-1, 1]).barrier.tolist()
         [1.0]
     """
-    loss = product_of_quadratics(minima)
-    coefficients = [float(c) for c in sympy.Poly(loss, T).all_coeffs()]
-    stationary = np.roots(np.polyder(coefficients)).real  # a product of real squares has real stationary points only
+    product_of_quadratics(minima)  # which refuses what are no minima
+    curvature = {a: 2 * prod((a - other) ** 2 for other in minima if other != a) for a in minima}
     rows = [
         {
             "from": a,
             "to": b,
             "distance": b - a,
-            "barrier": np.polyval(coefficients, stationary[(stationary > a) & (stationary < b)]).max().round(9),
-            "predicted": float(predicted_barrier(loss, a, b).subs(ALPHA, sympy.Rational(1, 2))),
+            "barrier": round(highest, 9),
+            "predicted": float((b - a) ** 2 * (curvature[a] + curvature[b]) / 16),
         }
-        for a, b in combinations(sorted(minima), 2)
+        for (a, b), highest in _barriers(minima).items()
     ]
     return pd.DataFrame(rows).sort_values("distance", ignore_index=True)
 
@@ -114,7 +115,7 @@ def worst_order(minima: Sequence[float]) -> float:
         >>> worst_order([-1, 1]), bool(worst_order([0, 2, 4.1, 10]) < 1)
         (inf, True)
     """
-    pairs = _barriers(minima)
+    pairs = [(b - a, highest) for (a, b), highest in _barriers(minima).items()]
     return min((b / other for far, b in pairs for near, other in pairs if far > near), default=np.inf)
 
 
@@ -123,14 +124,14 @@ def find_reversal(most: int = 10) -> list[int]:
     return [*min(([0, *rest] for rest in combinations(range(1, most + 1), 3)), key=worst_order)]
 
 
-def _barriers(minima: Sequence[float]) -> list[tuple[float, float]]:
-    """Distance and barrier of every two minima, as `hierarchy` has them, in plain numbers."""
-    coefficients = np.poly([*minima, *minima])
-    stationary = np.roots(np.polyder(coefficients)).real
-    return [
-        (b - a, float(np.polyval(coefficients, stationary[(stationary > a) & (stationary < b)]).max()))
+def _barriers(minima: Sequence[float]) -> dict[tuple[float, float], float]:
+    """Of every two minima, in plain numbers, the highest stationary value in between: the loss is zero at both."""
+    coefficients = np.poly([float(m) for m in (*minima, *minima)])
+    stationary = np.roots(np.polyder(coefficients)).real  # a product of real squares has real stationary points only
+    return {
+        (a, b): float(np.polyval(coefficients, stationary[(stationary > a) & (stationary < b)]).max())
         for a, b in combinations(sorted(minima), 2)
-    ]
+    }
 
 
 def diagonal_network_paths(w1: Sequence[float], w2: Sequence[float], alphas: np.ndarray) -> pd.DataFrame:

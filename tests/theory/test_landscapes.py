@@ -51,6 +51,18 @@ def test_the_answers_to_the_toy_exercises():
     assert one_branch[one_branch.path == "joint"].loss.item() == pytest.approx(0.158, abs=5e-4)
 
 
+def test_the_hierarchys_numbers_are_those_of_the_closed_forms():
+    minima = [-1.5, -0.6, 1, 1.4]
+    loss = landscapes.product_of_quadratics(minima)
+    table = landscapes.hierarchy(minima)
+    assert len(table) == 6
+    for row in table.itertuples(index=False):
+        ends, half = row[:2], {landscapes.ALPHA: sympy.Rational(1, 2)}
+        assert row.predicted == pytest.approx(float(landscapes.predicted_barrier(loss, *ends).subs(half)))
+        curve = landscapes.evaluate(landscapes.barrier(loss, *ends), np.linspace(0, 1, 20001))
+        assert row.barrier == pytest.approx(curve.max(), abs=1e-6)
+
+
 def test_toy_landscapes_refuse_what_is_none():
     for minima in ([1, 1], [1], [0, float("inf")], ["a", 2], "12"):
         with pytest.raises(LmcError, match="at least two distinct"):

@@ -348,19 +348,19 @@ def test_the_table_is_saved_under_a_name_that_says_what_it_is(explorers, tmp_pat
     pd.testing.assert_frame_equal(pd.read_csv(path), explorer.table, check_dtype=False)
 
 
-def test_the_switch_of_loss_and_error_redraws_and_positions_stay(explorers):
-    explorer = explorers.run(explorers.make())
+def test_the_switch_of_loss_and_error_redraws_and_positions_stay(drawn):
+    explorer = drawn.run(drawn.make())
     explorer.shown.measure.value = "loss"
     assert "nats" in " ".join(explorer.shown.barrier.chart.title.text)
     shown = explorer.shown.ridge.children[0]
     shown.params.measure = "loss barrier"
     explorer.controls.seed.value = 1
-    explorers.run(explorer)
+    drawn.run(explorer)
     assert explorer.shown.ridge.children[0].params.measure == "loss barrier"
 
 
-def test_a_double_click_on_the_parents_axis_adds_a_fork(explorers):
-    explorer = explorers.run(explorers.make())
+def test_a_double_click_on_the_parents_axis_adds_a_fork(drawn):
+    explorer = drawn.run(drawn.make())
     for at in (0.317, 1.04):
         point = {"value": {"vlPoint": {"or": [{"at": at}]}}, "store": []}
         explorer.shown.ridge.children[0]._vl_selections = {"added": point}  # as the page tells it
