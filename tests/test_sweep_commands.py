@@ -16,7 +16,7 @@ from lmclib.root import ROOT
 EXAMPLE = ROOT / "tests" / "book" / "rates.yaml"
 # long enough that it can be stopped in the middle
 LONG = {
-    "fork": {"model": "mlp-8", "epochs": 40, "fork_epochs": [0], "milestones": [2]},
+    "fork": {"model": "mlp-8", "epochs": 20, "fork_epochs": [0], "milestones": [2]},
     "grid": {"lr": [0.1, 0.05]},
     "measure": {"name": "barrier_curve", "options": {"alphas": 3}},
 }

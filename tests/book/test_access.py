@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from pages import opened
+from pages import opened, settled
 
 from lmclib.book.chapters import page_names
 from lmclib.root import ROOT
@@ -31,7 +31,7 @@ def page(window):
 
 def violations(page, left_out: list[str], **options) -> list[str]:
     """What axe-core finds on a page but for some parts; `incomplete` results, which it leaves to a person, are not among it."""
-    asked = [{"exclude": [[part] for part in left_out]}, {"resultTypes": ["violations"], **options}]
+    asked = [{"exclude": [[part] for part in left_out]}, {"resultTypes": ["violations"], "preload": False, **options}]
     found = page.evaluate("([where, options]) => axe.run(where, options)", asked)
     return [
         f"{broken['id']}: {node['html'][:200]} ({node['failureSummary'][:300]})"
@@ -76,5 +76,5 @@ def test_every_control_is_reached_and_moved_by_keyboard(page, site):
     chart.locator("input[type=range]").first.focus()
     for _ in range(5):
         page.keyboard.press("ArrowRight")
-    page.wait_for_timeout(300)
+    settled(page)
     assert title.text_content() != before

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import joblib
 import pytest
 from bs4 import BeautifulSoup
-from pages import opened
+from pages import drawn, opened, settled
 
 from lmclib.book.chapters import chapter_names, page_names
 from lmclib.book.execute import OWN, TRIES
@@ -51,22 +51,39 @@ def page(request, windows):
     page.close()
 
 
+TABS = "[...document.querySelectorAll('.lmc-tabs')].map(e => e.querySelectorAll(':scope > input').length)"
+LOOK = """[...document.querySelectorAll('.lmc-chart')].filter(e => e.offsetParent).map(e => {
+    const svg = e.querySelector('svg.marks');
+    return {
+        id: e.id,
+        marks: svg.querySelectorAll('.mark-group > *, .role-mark > *').length,
+        said: e.getAttribute('aria-label'),
+        shown: svg.clientWidth,
+        natural: svg.width.baseVal.value,
+        numbered: !!e.closest('figure').querySelector('.caption-number'),
+    };
+})"""
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_every_page_opens_and_every_chart_is_drawn(chapter, page, site):
     opened(page, f"{site}/book/{chapter}.html")
-    charts = page.locator(".lmc-chart")
     if page.viewport_size["width"] == WIDTHS["desk"] and chapter not in NO_FIGURE_FIRST:
-        assert charts.first.bounding_box()["y"] < 800, "the first figure is below the first screen"
-    for i in range(charts.count()):
-        charts.nth(i).locator("svg .mark-group > *, svg .role-mark > *").first.wait_for(state="attached", timeout=15000)
-        assert len(charts.nth(i).get_attribute("aria-label")) > 30, "alt text says too little"
-        if not charts.nth(i).is_visible():  # under another tab
-            continue
-        picture = "e => { let s = e.querySelector('svg.marks'); return [s.clientWidth, s.width.baseVal.value] }"
-        shown, natural = charts.nth(i).evaluate(picture)
-        assert shown >= 0.99 * natural, "shrunk, and its text with it"
-        assert charts.nth(i).evaluate("e => !!e.closest('figure').querySelector('.caption-number')"), "no figure number"
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the screen"
+        assert page.locator(".lmc-chart").first.bounding_box()["y"] < 800, "the first figure is below the first screen"
+    seen, tabs = set(), page.evaluate(TABS)
+    for tab in range(max([1, *tabs])):
+        page.evaluate(
+            "tab => document.querySelectorAll(`.lmc-tabs > input:nth-of-type(${tab + 1})`).forEach(e => e.click())", tab
+        )
+        drawn(page)
+        for chart in page.evaluate(LOOK):
+            seen.add(chart["id"])
+            assert chart["marks"], f"{chart['id']} is empty"
+            assert len(chart["said"]) > 30, "alt text says too little"
+            assert chart["shown"] >= 0.99 * chart["natural"], "shrunk, and its text with it"
+            assert chart["numbered"], "no figure number"
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the screen"
+    assert len(seen) == page.locator(".lmc-chart").count()
     assert not page.trouble
 
 
@@ -120,7 +137,7 @@ def test_ticked_layers_are_summed_in_the_page(page, site):
         for i in unticked:
             boxes.nth(i).uncheck()
         ticked -= set(unticked)
-        page.wait_for_timeout(300)
+        settled(page)
         block = [row for row in matrix if {row["i"], row["j"]} <= ticked]
         shown = bars(chart)
         assert shown["actual"] == pytest.approx(
@@ -129,7 +146,7 @@ def test_ticked_layers_are_summed_in_the_page(page, site):
         assert shown["as published"] == pytest.approx(sum(row["published"] for row in block), rel=1e-3, abs=1e-5)
         assert shown["with gradients"] == pytest.approx(sum(row["gradient"] for row in block), rel=1e-3, abs=1e-5)
     boxes.nth(1).uncheck()
-    page.wait_for_timeout(300)
+    settled(page)
     assert "actual" not in bars(chart)  # no layer is left
     assert not page.trouble
 
@@ -140,6 +157,7 @@ def at_own_scale(page) -> None:
         # not by the mouse, as figures above may still grow while they are drawn, and the place moves
         tab.evaluate("e => e.click()")
         assert tab.is_checked()
+    drawn(page)
 
 
 def seen_chart(page, index: int):
@@ -194,22 +212,25 @@ def test_dragging_along_the_parents_curve_moves_the_fork(chapter, page, site):
     page.mouse.down()
     page.mouse.move(end["x"] + end["width"] / 2, end["y"] + end["height"] / 2, steps=6)
     page.mouse.up()
-    page.wait_for_timeout(300)
+    settled(page)
     assert chart.locator("input[name=fork_at_fork]").last.is_checked()
     assert not page.trouble
 
 
 def test_play_steps_through_the_forks_and_ends(page, site):
+    page.clock.install()
     opened(page, f"{site}/book/resnet_forking.html")
     chart = page.locator(".lmc-chart").first
     button, forks = chart.get_by_role("button", name="Play"), chart.locator("input[name=fork_at_fork]")
     button.click()
-    page.wait_for_function("e => e.checked", arg=forks.last.element_handle())
+    for _ in range(forks.count()):
+        page.clock.fast_forward(1000)
+    assert forks.last.is_checked()
     assert chart.get_by_role("button", name="Play").count() == 1  # it stopped by itself
     chart.get_by_role("button", name="Play").click()  # once more, from the first
     assert forks.first.is_checked()
     chart.get_by_role("button", name="Stop").click()
-    page.wait_for_timeout(1200)
+    page.clock.fast_forward(2000)
     assert forks.first.is_checked()
     assert not page.trouble
 
@@ -220,8 +241,10 @@ def test_a_phone_that_is_turned_keeps_what_was_chosen(page, site):
     chart.locator("input[name=fork_at_fork]").last.click()
     chart.locator("input[name=measure]").last.click()
     now = page.viewport_size["width"]
+    before = chart.locator("svg.marks").element_handle()
     page.set_viewport_size({"width": 1400 if now < 600 else 390, "height": 900})
-    page.wait_for_timeout(1500)
+    page.wait_for_function("old => !old.isConnected", arg=before)
+    drawn(page)
     assert chart.locator("input[name=fork_at_fork]").last.is_checked()
     assert chart.locator("input[name=measure]").last.is_checked()
     fork = chart.locator("input[name=fork_at_fork]").last.input_value()
@@ -233,7 +256,7 @@ def test_charts_take_the_colour_of_the_pages_text(page, site):
     opened(page, f"{site}/book/toy_barriers.html")
     for theme in ("dark", "light"):
         page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
-        page.wait_for_timeout(300)
+        settled(page)
         fill = page.locator(".lmc-chart svg .role-title-text text").first.evaluate("e => getComputedStyle(e).fill")
         assert fill == page.evaluate("getComputedStyle(document.body).color"), theme
         card = page.locator(".text_html:has(.lmc-chart)").first.evaluate("e => getComputedStyle(e).backgroundColor")
@@ -266,7 +289,7 @@ def test_minima_and_ends_are_dragged_along_their_lanes(index, name, lane, page, 
     page.mouse.down()
     page.mouse.move(x - 20, y, steps=8)
     page.mouse.up()
-    page.wait_for_timeout(300)
+    settled(page)
     assert float(slider.input_value()) < before
     assert title.text_content() != said
     assert "NaN" not in title.text_content()
