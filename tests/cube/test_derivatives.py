@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 from torchvision.models import VisionTransformer
-from torchvision.models.resnet import BasicBlock, ResNet
+from zoo import resnet18
 
 import lmclib as lmc
 from lmclib.errors import LmcError
@@ -32,8 +32,7 @@ def same_statistics(t1: dict, t2: dict) -> dict:
 def test_gradient_and_hessian_are_those_of_curvlinops(name, side):
     from curvlinops import HessianLinearOperator
 
-    short = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=10)  # torchvision's, with half the blocks of ResNet-18
-    model = short if name == "resnet10" else build_model("mlp-7-6-gelu", (3, 8, 8), 10)
+    model = resnet18(10, blocks=1) if name == "resnet10" else build_model("mlp-7-6-gelu", (3, 8, 8), 10)
     x, y = batch(6, side)
     t1, t2 = random_states(model)
     t2 = same_statistics(t1, t2)

@@ -7,7 +7,7 @@ import torch
 from reference import plain_loop, random_states
 from torch import nn
 from torch.nn import functional as F
-from torchvision.models import resnet18
+from zoo import resnet18
 
 import lmclib as lmc
 from lmclib.cube.losses import cross_entropy, loss_sums
@@ -16,7 +16,7 @@ from lmclib.networks.build import build_model
 from lmclib.networks.stacked import Stack
 
 NETWORKS = {
-    "torchvision resnet18": lambda: resnet18(num_classes=10),
+    "torchvision resnet18": lambda: resnet18(10),
     "resnet8": lambda: build_model("resnet8-w4", (3, 8, 8), 10),
     "resnet8 with group norm": lambda: build_model("resnet8-w8-gn", (3, 8, 8), 10),
     "mlp": lambda: build_model("mlp-7-6-gelu", (3, 8, 8), 10),

@@ -6,7 +6,7 @@ from reference import random_states
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
-from torchvision.models import resnet18
+from zoo import resnet18
 
 import lmclib as lmc
 from lmclib.cube import selfcheck
@@ -36,7 +36,7 @@ KINKED = {
     "resnet20-w8": lambda: build_model("resnet20-w8", (3, 16, 16), 10),
     "resnet8-w4-gn": lambda: build_model("resnet8-w4-gn", (3, 16, 16), 10),
     "mlp-100-100": lambda: build_model("mlp-100-100", (3, 16, 16), 10),
-    "torchvision resnet18": lambda: resnet18(num_classes=10),
+    "torchvision resnet18": lambda: resnet18(10),
     "pooled": pooled,
 }
 
