@@ -51,8 +51,10 @@ class ReadyKernels:
             door = stack.enter_context(tempfile.TemporaryDirectory(prefix="lmclib-kernels-")) + "/door"
             if sys.platform == "linux" and len(self.notebooks) >= WORTH and len(os.fsencode(door)) <= LONGEST:
                 processes = stack.enter_context(ChildProcesses())
-                command = [sys.executable, "-P", "-m", __name__, door, *self.notebooks]
-                processes.start(command, env={**os.environ, **self.own})
+                # opened here, so that nobody comes before it is there, and left to that process alone, so that it closes as it ends
+                with opened(door) as entrance:
+                    command = [sys.executable, "-P", "-m", __name__, str(entrance.fileno()), *self.notebooks]
+                    processes.start(command, env={**os.environ, **self.own}, pass_fds=[entrance.fileno()])
                 self.environment = {DOOR: door, **PROVISIONER}
             self.stack = stack.pop_all()
         return self
@@ -61,14 +63,20 @@ class ReadyKernels:
         self.stack.__exit__(*why)
 
 
-def serve(door: str, notebooks: Sequence[Path]) -> None:
+def opened(door: str) -> socket.socket:
+    """A door at which one can ask, and waits until somebody answers."""
+    entrance = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    entrance.bind(door)
+    entrance.listen()
+    return entrance
+
+
+def serve(entrance: socket.socket, notebooks: Sequence[Path]) -> None:
     """Import what these notebooks import, then fork a kernel for each that asks at the door, and end it when who asked ends.
 
     Those that ask meanwhile wait.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as entrance, selectors.DefaultSelector() as watched:
-        entrance.bind(door)
-        entrance.listen()
+    with entrance, selectors.DefaultSelector() as watched:
         gc.disable()  # nothing of what is imported is garbage
         _import_as(notebooks)
         gc.freeze()  # and it is not looked through again in every fork
@@ -164,4 +172,4 @@ def _become_kernel(
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], [Path(name) for name in sys.argv[2:]])
+    serve(socket.socket(fileno=int(sys.argv[1])), [Path(name) for name in sys.argv[2:]])

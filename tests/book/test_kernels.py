@@ -14,7 +14,7 @@ from tagged import until
 
 from lmclib.book.execute import OWN
 from lmclib.book.forked import DOOR, ForkedKernel
-from lmclib.book.kernels import PROVISIONER, ReadyKernels
+from lmclib.book.kernels import PROVISIONER, ReadyKernels, opened
 from lmclib.root import ROOT
 
 SAYS = """
@@ -34,13 +34,13 @@ def written(path, *cells: str):
 def answered(folder):
     """A door, at which who answers has imported nothing but can import what is in the folder."""
     path = str(folder / "door")
-    command = [
-        sys.executable,
-        "-c",
-        "from lmclib.book import kernels as k\nk.ALWAYS = ()\nk.serve(__import__('sys').argv[1], [])",
-    ]
-    with subprocess.Popen([*command, path], env={**os.environ, "PYTHONPATH": f"{ROOT}:{folder}"}) as server:
-        until(lambda: os.path.exists(path), 30, "somebody is at the door")
+    code = (
+        "from lmclib.book import kernels as k\nk.ALWAYS = ()\nk.serve(k.socket.socket(fileno=int(k.sys.argv[1])), [])"
+    )
+    with opened(path) as entrance:
+        at, environment = entrance.fileno(), {**os.environ, "PYTHONPATH": f"{ROOT}:{folder}"}
+        server = subprocess.Popen([sys.executable, "-c", code, str(at)], env=environment, pass_fds=[at])
+    with server:
         yield path
         server.kill()
 
@@ -73,7 +73,6 @@ def test_a_notebook_runs_in_a_fork_that_has_imported_what_it_will(tmp_path):
     loaded = "import sys\nLOADED = 'lmclib.cube.points' in sys.modules"
     source = written(tmp_path / "one.ipynb", loaded, SAYS)
     with ReadyKernels([source] * 3, OWN) as kernels:
-        until(lambda: os.path.exists(kernels.environment[DOOR]), 30, "somebody is at the door")
         said = run(source, tmp_path / "executed.ipynb", kernels.environment)
     assert said == '["lmclib.cube.points", true, "1", true, "kernel_launcher.py"]\n'
 
