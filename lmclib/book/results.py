@@ -279,14 +279,16 @@ def summarise(run: str, found: DryRun, profile: str, given: Mapping[str, object]
     tables = [made for made in beside.values() if made]
     committed = CommittedResults(committed_results()).networks()
     folders = {name: (here, committed.get(name)) for family in found.families for name, here in _folders(family)}
-    networks = [
-        signed
-        for those in folders.values()
+    networks = {
+        name: signed
+        for name, those in folders.items()
         if (signed := next(filter(None, (read_json(folder / "provenance.json") for folder in those if folder)), None))
-    ]
+    }
     before = _summary(run, profile)
+    # other networks stay where they were trained: their times are known there, and from the summary elsewhere
+    trained = {**before.get("trained", {}), **{name: round(one["seconds"], 1) for name, one in networks.items()}}
     packed = {name for name in before.get("questions", []) if (committed_results() / name).exists()}
-    made = tables + networks
+    made = [*tables, *networks.values()]
     return {
         "chapter": named_run(run)[0],
         "profile": profile,
@@ -300,8 +302,9 @@ def summarise(run: str, found: DryRun, profile: str, given: Mapping[str, object]
         "questions": sorted(
             {made.get("question", folder.name) for folder, made in beside.items()} | packed
         ),  # tables' names
-        # other networks stay where they were trained: their times are known there, and from the summary elsewhere
-        "training_seconds": max(round(sum(one["seconds"] for one in networks)), before.get("training_seconds", 0)),
+        "trained": trained,  # seconds of each network, by what it is
+        # a summary of before those of each were written down has no more than their sum
+        "training_seconds": max(round(sum(trained.values())), before.get("training_seconds", 0)),
         "measuring_seconds": round(sum(one["seconds"] for one in tables)),
     }
 

@@ -65,10 +65,11 @@ def test_tables_are_packed_travel_and_are_found_elsewhere(committed, tmp_path):
 
 
 def test_results_that_would_grow_too_large_stay_as_they_are(committed, tmp_path, monkeypatch):
-    measure("resnet_forking", {"profile": "paper", "store": str(tmp_path / "runs")})
+    given = {"fork_epochs": "[0]", "seeds": "1"}
+    measure("resnet_forking", {"profile": "paper", "store": str(tmp_path / "runs"), **given})
     monkeypatch.setattr(results, "MOST_BYTES", 1000)
     with pytest.raises(LmcError, match=r"must be at most 0\.001 MB"):
-        results.pack("resnet_forking", {}, tmp_path / "runs")
+        results.pack("resnet_forking", given, tmp_path / "runs")
     assert not committed.exists()
 
 
@@ -127,6 +128,21 @@ def test_a_run_beside_answers_only_where_the_chapters_own_has_nothing(committed,
     found = results.find_results("resnet_forking", "paper", tmp_path / "elsewhere", "final")
     assert found.tables["settings"].lr == 0.05
     assert "resnet_forking@slow" in results.pack_all(store)
+
+
+def test_the_time_of_training_is_that_of_all_stores(committed, tmp_path):
+    """As where each seed is trained on another machine."""
+    one, two = {"fork_epochs": "[0]", "seeds": "1"}, {"fork_epochs": "[0]", "seeds": "2"}
+    measure("resnet_forking", {"profile": "paper", "store": str(tmp_path / "here"), **one})
+    first = results.pack("resnet_forking", one, tmp_path / "here")["trained"]
+    shutil.rmtree(tmp_path / "here")
+    for safetensors in committed.glob("*/*.safetensors"):  # there was no room for them
+        shutil.rmtree(safetensors.parent)
+    measure("resnet_forking", {"profile": "paper", "store": str(tmp_path / "there"), **one, "seed": "1"})
+    both = results.pack("resnet_forking", two, tmp_path / "there")
+    assert len(both["trained"]) == 2 * len(first)
+    assert first.items() <= both["trained"].items()
+    assert both["training_seconds"] == round(sum(both["trained"].values()))
 
 
 def test_a_network_that_other_code_trained_is_not_packed_again(committed, tmp_path):
