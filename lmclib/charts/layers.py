@@ -11,6 +11,7 @@ from lmclib.measures.layerwise import NETWORK, null_model
 
 MEASURES = {"loss": "loss_barrier", "error": "error_barrier"}
 INTO = {"1": "into model 1", "2": "into model 2"}
+NAME = 13  # pixels from one name to the next, of which none touches another
 
 
 def heatmap(table: pd.DataFrame) -> alt.Chart:
@@ -83,7 +84,8 @@ def heatmap(table: pd.DataFrame) -> alt.Chart:
         size = {"width": 190}
         return alt.vconcat(
             whole.properties(height=18, title=INTO[into], **size),
-            (single + row).properties(height=18 * min(len(layers), 30), **size),
+            # many rows are as low as their names allow
+            (single + row).properties(height=max(18 * min(len(layers), 30), NAME * len(layers)), **size),
             spacing=4,
         )
 

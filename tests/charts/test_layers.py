@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from charted import assert_scales_stay, assert_title_follows, controls, dataset, layer_table, stair_table
 
-from lmclib.charts import layers, scales
+from lmclib.charts import layers, scales, style
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,17 @@ def test_the_heatmaps_data_are_the_table(heatmap):
     table = layer_table().query("into != 'both'")
     assert len(shown) == len(table)
     assert shown.loss_barrier.to_numpy() == pytest.approx(table.loss_barrier.to_numpy(), abs=1e-4)
+
+
+@pytest.mark.parametrize("n", [5, 40, 60])
+def test_names_of_layers_in_the_heatmap_do_not_touch(n):
+    one = layer_table().query("layer != 'network'").iloc[:1]
+    more = [one.assign(layer=f"more.{k}") for k in range(n)]
+    table = pd.concat([layer_table(), *more], ignore_index=True)
+    spec = layers.heatmap(table).to_dict()
+    for column in spec["vconcat"][0]["hconcat"]:
+        rows = column["vconcat"][1]["layer"][0]["encoding"]["y"]["scale"]["domain"]
+        assert column["vconcat"][1]["height"] / len(rows) > style._theme()["config"]["axis"]["labelFontSize"]
 
 
 def test_staircases_never_rescale_and_say_where_they_are_highest():
