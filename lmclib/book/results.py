@@ -285,10 +285,10 @@ def summarise(run: str, found: DryRun, profile: str, given: Mapping[str, object]
         if (signed := next(filter(None, (read_json(folder / "provenance.json") for folder in those if folder)), None))
     }
     before = _summary(run, profile)
-    # other networks stay where they were trained: their times are known there, and from the summary elsewhere
-    trained = {**before.get("trained", {}), **{name: round(one["seconds"], 1) for name, one in networks.items()}}
+    # other networks stay where they were trained: what is written down of them is known there, and from the summary elsewhere
+    trained = {**before.get("trained", {}), **{name: _of_training(one) for name, one in networks.items()}}
     packed = {name for name in before.get("questions", []) if (committed_results() / name).exists()}
-    made = [*tables, *networks.values()]
+    made = [*tables, *trained.values()]
     return {
         "chapter": named_run(run)[0],
         "profile": profile,
@@ -302,11 +302,19 @@ def summarise(run: str, found: DryRun, profile: str, given: Mapping[str, object]
         "questions": sorted(
             {made.get("question", folder.name) for folder, made in beside.items()} | packed
         ),  # tables' names
-        "trained": trained,  # seconds of each network, by what it is
+        "trained": trained,  # each network, by what it is
         # a summary of before those of each were written down has no more than their sum
-        "training_seconds": max(round(sum(trained.values())), before.get("training_seconds", 0)),
+        "training_seconds": max(
+            round(sum(one["seconds"] for one in trained.values())), before.get("training_seconds", 0)
+        ),
         "measuring_seconds": round(sum(one["seconds"] for one in tables)),
     }
+
+
+def _of_training(signed: Mapping[str, object]) -> dict[str, object]:
+    """What a summary keeps of how a network was trained."""
+    kept = {name: signed[name] for name in ("commit", "date", "hardware")}
+    return {**kept, "packages": {"torch": signed["packages"]["torch"]}, "seconds": round(signed["seconds"], 1)}
 
 
 def caption(summary: Mapping[str, object]) -> str:

@@ -142,7 +142,7 @@ def test_the_time_of_training_is_that_of_all_stores(committed, tmp_path):
     both = results.pack("resnet_forking", two, tmp_path / "there")
     assert len(both["trained"]) == 2 * len(first)
     assert first.items() <= both["trained"].items()
-    assert both["training_seconds"] == round(sum(both["trained"].values()))
+    assert both["training_seconds"] == round(sum(one["seconds"] for one in both["trained"].values()))
 
 
 def test_a_network_that_other_code_trained_is_not_packed_again(committed, tmp_path):
