@@ -111,9 +111,8 @@ def guard(owner: int, command: Sequence[str]) -> int:
     _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what loses its parent becomes this process's child, so that nothing escapes
     _set_priority_of_session()
     try:
-        child = subprocess.Popen(
-            command, preexec_fn=end_with_parent, close_fds=False
-        )  # it gets what was passed on to it
+        # not closed is what was passed on to this process for it
+        child = subprocess.Popen(command, preexec_fn=end_with_parent, close_fds=False)
     except OSError as error:
         print(f"{command[0]}: {error.strerror}", file=sys.stderr)
         return 127

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -73,6 +74,8 @@ def test_a_notebook_runs_in_a_fork_that_has_imported_what_it_will(tmp_path):
     loaded = "import sys\nLOADED = 'lmclib.cube.points' in sys.modules"
     source = written(tmp_path / "one.ipynb", loaded, SAYS)
     with ReadyKernels([source] * 3, OWN) as kernels:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as first:
+            first.connect(kernels.environment[DOOR])  # nobody can come too early
         said = run(source, tmp_path / "executed.ipynb", kernels.environment)
     assert said == '["lmclib.cube.points", true, "1", true, "kernel_launcher.py"]\n'
 
